@@ -1,0 +1,17 @@
+"""What the tutorial in `app.py` does not show, in reading order.
+
+`messages`   Twilio's messages as types: parse, print, send
+`stream`     the life of one stream: order, gaps, counts, the closing summary
+`signature`  X-Twilio-Signature
+`mulaw`      G.711 mu-law to 16-bit PCM and back
+`config`     the settings, from the environment and `.env`
+`twiml`      the `<Stream>` of a TwiML document
+`audio`      a person's sound file as a phone carries it
+
+The modules above know of no socket, no Flask and no gevent. Those below are where these meet:
+
+`sockets`    Flask-Sockets' decorator on today's Flask
+`server`     the handler that upgrades to a WebSocket, and `serve`
+`client`     the WebSocket as Twilio opens it
+`caller`     a simulated Twilio: `python -m mediastreams.caller`
+"""

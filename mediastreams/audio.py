@@ -1,0 +1,33 @@
+"""A person's sound file as a phone carries it: 8 kHz mu-law, one bytes object a channel."""
+
+import soundfile
+import soxr
+
+from mediastreams import mulaw
+
+RATE = 8000
+
+
+class AudioError(Exception):
+    """A sound file that cannot be played into a call; the sentence says which and why."""
+
+
+def read(path: str) -> list[bytes]:
+    """Return the channels of a sound file, one (mono) or two (left, right), as 8 kHz mu-law.
+
+    The file may have any sample rate and any encoding that libsndfile reads, such as WAV with 16-bit PCM
+    or mu-law. Mu-law at 8 kHz comes through unchanged, but that a negative zero (0x7F) becomes a
+    positive one (0xFF). Raises `AudioError` where the file cannot be read, is empty or has more channels.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{path} cannot be read as a sound file: {error}") from None
+    length, channels = samples.shape
+    if not length:
+        raise AudioError(f"{path} holds no sound")
+    if channels > 2:
+        raise AudioError(f"{path} has {channels} channels: it must be mono, or stereo with the caller left")
+    if rate != RATE:
+        samples = soxr.resample(samples, rate, RATE)
+    return [mulaw.encode(samples[:, i].astype("<i2").tobytes()) for i in range(channels)]

@@ -1,0 +1,343 @@
+"""A simulated Twilio: calls a Media Streams server, so that nobody needs a phone or an account.
+
+    python -m mediastreams.caller                                   the server on this machine
+    python -m mediastreams.caller wss://example.ngrok.app/media     through a tunnel, as Twilio would
+    python -m mediastreams.caller --twiml twiml/start-stream.xml    as a TwiML document says
+
+It sends what Twilio sends, at Twilio's pace, and reports what Twilio would: where the server refuses the
+stream or ends it, the caller exits with 1 and one line that has Twilio's error code and the cause.
+
+The sample is two voices of flite (slt, rms), 300-3400 Hz: the caller left, the callee right.
+"""
+
+import argparse
+import math
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import gevent
+
+from mediastreams import audio, config, mulaw, twiml
+from mediastreams.client import CallError, Client
+from mediastreams.messages import (
+    Connected,
+    Dtmf,
+    DtmfMetadata,
+    Mark,
+    MarkMetadata,
+    Media,
+    MediaMetadata,
+    Message,
+    MessageError,
+    SendMark,
+    SendMedia,
+    Start,
+    StartMetadata,
+    Stop,
+    StopMetadata,
+    Track,
+    parse_sent,
+)
+
+SAMPLE = Path(__file__).with_name("sample.wav")
+
+CHUNK_MS = 20
+CHUNK_BYTES = 160  # 20 ms of mu-law at 8 kHz
+FIRST_TIMESTAMP = 155  # ms, as in a captured call; it is not 0
+FIRST_DIGIT, DIGIT_EVERY = 25, 12  # chunks: keys are pressed from 0.5 s on, four a second
+BUFFER_SECONDS = 600  # what Twilio buffers to play
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to call, and what is said there.
+
+    `tracks` has the mu-law of each track, all of one length, in whole chunks. `bidirectional` is what
+    `<Connect>` makes a stream. `fast` sends without waiting; `drop` hangs up without `stop` or Close.
+    """
+
+    url: str
+    tracks: dict[Track, bytes]
+    parameters: dict[str, str]
+    bidirectional: bool
+    digits: str = ""
+    fast: bool = False
+    drop: bool = False
+    auth_token: str | None = None
+
+    @property
+    def chunks(self) -> int:
+        """The number of chunks of each track."""
+        return len(next(iter(self.tracks.values()))) // CHUNK_BYTES
+
+
+class Playback:
+    """What Twilio does with the messages of a server: plays its audio, in time only, and returns marks."""
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+        self._played_at = 0.0  # on the monotonic clock: when what is buffered has been played
+        self._marks: list[tuple[float, str]] = []
+        self._warned: set[int] = set()
+
+    def receive(self, data: str | bytes) -> None:
+        """Act on one message of the server, or warn of it once a code, as Twilio does."""
+        if not self._call.plan.bidirectional:
+            return self._warn(31924, "the server sends on a unidirectional stream (<Start>)")
+        if isinstance(data, bytes):
+            return self._warn(31950, "the server sent a binary message; Twilio takes text only")
+        try:
+            message = parse_sent(data)
+        except MessageError as error:
+            return self._warn(31951, f"invalid message: {error}")
+        if message.stream_sid != self._call.stream_sid:
+            return self._warn(31951, f"invalid message: $.streamSid: not this stream's, {message.stream_sid}")
+        now = time.monotonic()
+        self._played_at = max(self._played_at, now)
+        if isinstance(message, SendMedia):
+            if self._played_at - now > BUFFER_SECONDS:
+                return self._warn(31931, "more than 10 minutes of audio wait to be played; it is discarded")
+            self._played_at += len(message.media.payload) / audio.RATE
+        elif isinstance(message, SendMark):
+            self._marks.append((self._played_at, message.mark.name))
+            gevent.spawn_later(self._played_at - now, self._return_marks)
+        else:
+            self._played_at = now
+            self._marks = [(now, name) for _, name in self._marks]
+            self._return_marks()
+
+    def _return_marks(self) -> None:
+        now = time.monotonic()
+        while self._marks and self._marks[0][0] <= now:
+            self._call.send_mark(self._marks.pop(0)[1])
+
+    def _warn(self, code: int, text: str) -> None:
+        if code not in self._warned:
+            self._warned.add(code)
+            self._call.say(f"Warning {code}: {text}")
+
+
+class Call:
+    """One simulated call; `run` makes it. `label` stands before each line that it prints."""
+
+    def __init__(self, plan: Plan, label: str = "") -> None:
+        self.plan = plan
+        self.stream_sid = "MZ" + secrets.token_hex(16)
+        self.sent = 0
+        self._label = label
+        self._account_sid = "AC" + secrets.token_hex(16)
+        self._call_sid = "CA" + secrets.token_hex(16)
+        self._sequence_number = 0
+        self._stopped = False
+        self._client = Client(plan.url, plan.auth_token, Playback(self).receive)
+
+    def say(self, line: str) -> None:
+        """Print one line of the call's progress."""
+        print(f"{self._label}{line}", flush=True)
+
+    def run(self) -> None:
+        """Call, speak and hang up. Raises `CallError` where Twilio would report an error."""
+        self.say(f"Calling {self.plan.url}")
+        self.say(f"Connected: {self._client.connect()}")
+        self._send(Connected(protocol="Call", version="1.0.0"))
+        start = StartMetadata(
+            account_sid=self._account_sid,
+            stream_sid=self.stream_sid,
+            call_sid=self._call_sid,
+            tracks=tuple(self.plan.tracks),
+            custom_parameters=self.plan.parameters,
+        )
+        self._send(Start(self._next(), start, self.stream_sid))
+        seconds = self.plan.chunks * CHUNK_MS / 1000
+        self.say(f"Stream {self.stream_sid} started: {' and '.join(self.plan.tracks)}, {seconds:.2f} s")
+        self._speak()
+        if self.plan.drop:
+            self._client.drop()
+            self.say(f"Dropped: {self.sent} messages sent, no stop, no Close")
+            return
+        self._stopped = True
+        self._send(Stop(self._next(), StopMetadata(self._account_sid, self._call_sid), self.stream_sid))
+        self._client.close()
+        self.say(f"Stopped: {self.sent} messages sent")
+
+    def send_mark(self, name: str) -> None:
+        """Return a mark to the server, while the stream lasts."""
+        if not self._stopped and not self._client.closed:
+            self._send(Mark(self._next(), self.stream_sid, MarkMetadata(name)))
+
+    def _speak(self) -> None:
+        digits = list(self.plan.digits)
+        began = time.monotonic()
+        chunk = 0
+        for i in range(self.plan.chunks):
+            self._wait_until(began, i)
+            for track, track_audio in self.plan.tracks.items():
+                chunk += 1
+                media = MediaMetadata(
+                    track=track,
+                    chunk=chunk,
+                    timestamp=FIRST_TIMESTAMP + i * CHUNK_MS,
+                    payload=track_audio[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES],
+                )
+                self._send(Media(self._next(), media, self.stream_sid))
+            if digits and i >= FIRST_DIGIT and (i - FIRST_DIGIT) % DIGIT_EVERY == 0:
+                self._press(digits.pop(0))
+        for digit in digits:  # the call is too short for a person's pace
+            self._press(digit)
+
+    def _wait_until(self, began: float, i: int) -> None:
+        """Sleep until the chunk `i` is due; let the other greenlets run in any case."""
+        if self.plan.fast:
+            if i % 50 == 0:
+                gevent.sleep(0)
+            return
+        gevent.sleep(max(0.0, began + i * CHUNK_MS / 1000 - time.monotonic()))
+        if i % 50 == 0 and sys.stdout.isatty() and not self._label:
+            print(f"\r{i // 50} s, {self.sent} messages", end="\r", flush=True)
+
+    def _press(self, digit: str) -> None:
+        self._send(Dtmf(self.stream_sid, self._next(), DtmfMetadata(digit=digit)))
+        self.say(f"Pressed {digit}")
+
+    def _next(self) -> int:
+        self._sequence_number += 1
+        return self._sequence_number
+
+    def _send(self, message: Message) -> None:
+        self._client.send(message.to_json())
+        self.sent += 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the calls that the command line asks for; return the exit status.
+
+    0: every call went through; 1: a call failed, and a line on stderr says why. A command line that
+    cannot be used exits with 2 (argparse).
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        plan = _plan(options)
+    except twiml.TwimlError as error:
+        print(f"Failed: {error}", file=sys.stderr)
+        return 1
+    except (audio.AudioError, ValueError) as error:
+        parser.error(str(error))
+    labels = [f"call {n}: " for n in range(1, options.calls + 1)] if options.calls > 1 else [""]
+    calls = [gevent.spawn(_run, Call(plan, label), label) for label in labels]
+    try:
+        gevent.joinall(calls)
+    except KeyboardInterrupt:
+        print("Hung up.", file=sys.stderr)
+        return 130
+    failed = sum(not call.value for call in calls)
+    if options.calls > 1:
+        print(f"{options.calls - failed} calls went through, {failed} failed")
+    return 1 if failed else 0
+
+
+def _run(call: Call, label: str) -> bool:
+    try:
+        call.run()
+    except CallError as error:
+        print(f"{label}Failed: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mediastreams.caller",
+        description="Calls a Media Streams server as Twilio does, without a phone.",
+    )
+    add = parser.add_argument
+    add("url", nargs="?", metavar="URL", help="ws:// or wss:// (default: the TwiML's, else the server here)")
+    add("--twiml", metavar="FILE", help="take url, track and parameters from the <Stream> of this TwiML")
+    add("--audio", metavar="FILE.wav", default=str(SAMPLE), help="what is said: left inbound, right outbound")
+    add("--seconds", type=float, metavar="N", help="length of the call; the audio repeats (default: once)")
+    add("--track", choices=tuple(twiml.TRACKS), help="default: the TwiML's, else inbound_track")
+    add("--parameter", action="append", default=[], metavar="NAME=VALUE", help="a custom parameter")
+    add("--digits", default="", metavar="12#", help="keys to press, on a bidirectional stream")
+    add("--calls", type=int, default=1, metavar="N", help="so many calls at once")
+    add("--fast", action="store_true", help="send without waiting, not in real time")
+    add("--auth-token", metavar="TOKEN", help="sign the handshake with this auth token")
+    add("--drop", action="store_true", help="hang up rudely: no stop, no Close")
+    return parser
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Turn the command line into a `Plan`. Raises `ValueError`, `AudioError` or `TwimlError`."""
+    noun = twiml.read(options.twiml) if options.twiml else None
+    parameters = dict(noun.parameters) if noun else {}
+    for parameter in options.parameter:
+        name, equals, value = parameter.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--parameter {parameter}: it must be NAME=VALUE")
+        parameters[name] = value
+    bidirectional = noun is None or noun.bidirectional
+    if set(options.digits) - set("0123456789*#ABCD"):
+        raise ValueError(f"--digits {options.digits}: keys are 0-9, *, # and A-D")
+    if options.digits and not bidirectional:
+        raise ValueError("--digits: Twilio sends them on bidirectional streams only, <Connect><Stream>")
+    if options.calls < 1:
+        raise ValueError(f"--calls {options.calls}: it must be 1 or more")
+    track = options.track or (noun.track if noun else "inbound_track")
+    return Plan(
+        url=_url(options.url, noun),
+        tracks=_tracks(track, audio.read(options.audio), options.seconds),
+        parameters=parameters,
+        bidirectional=bidirectional,
+        digits=options.digits,
+        fast=options.fast,
+        drop=options.drop,
+        auth_token=options.auth_token,
+    )
+
+
+def _url(given: str | None, noun: twiml.StreamNoun | None) -> str:
+    url = given or (noun.url if noun else _own_server(config.load()))
+    parts = urlsplit(url)
+    if parts.scheme == "ws" and (given or parts.hostname in ("localhost", "127.0.0.1", "::1")):
+        # Twilio dials wss only; without a tunnel, the server on this machine has no TLS.
+        twiml.check_url(urlunsplit(parts._replace(scheme="wss")))
+    else:
+        twiml.check_url(url)
+    if parts.query or parts.fragment:
+        print(f"Warning: Twilio drops the query string of {url}; use <Parameter> instead", file=sys.stderr)
+    return urlunsplit(parts._replace(query="", fragment="", path=parts.path or "/"))
+
+
+def _own_server(settings: config.Settings) -> str:
+    # By its address: on macOS "localhost" may reach the AirPlay Receiver, on the same port of ::1.
+    host = settings.http_server_host.replace("0.0.0.0", "127.0.0.1")
+    return f"ws://{f'[{host}]' if ':' in host else host}:{settings.http_server_port}/media"
+
+
+def _tracks(track: str, channels: list[bytes], seconds: float | None) -> dict[Track, bytes]:
+    """Return what each track says, in whole chunks: the left channel inbound, the right one outbound.
+
+    A mono file is what the only track says, or the inbound one of two; the other is silent.
+    """
+    length = len(channels[0]) if seconds is None else round(seconds * audio.RATE)
+    if length < 1:
+        raise ValueError(f"--seconds {seconds}: it must be more than 0")
+    size = math.ceil(length / CHUNK_BYTES) * CHUNK_BYTES
+    tracks: dict[Track, bytes] = {}
+    for name in twiml.TRACKS[track]:
+        if name == "outbound" and len(channels) == 2:
+            said = channels[1]
+        elif name == "outbound" and track == "both_tracks":
+            said = b""
+        else:
+            said = channels[0]
+        repeated = said * math.ceil(length / len(said)) if said else b""
+        tracks[name] = repeated[:length].ljust(size, mulaw.SILENCE)
+    return tracks
+
+
+if __name__ == "__main__":
+    sys.exit(main())

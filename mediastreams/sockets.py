@@ -1,0 +1,109 @@
+"""Flask-Sockets' `@sockets.route` on today's Flask and Werkzeug.
+
+Flask-Sockets 0.2.1 is from 2017, and each method here mends one thing that has changed under it. What it
+is told about routing it hands to Werkzeug; a request becomes a WebSocket only once a route was found.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import flask_sockets
+from flask import Blueprint, Flask
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import Rule, WebsocketMismatch
+from werkzeug.wrappers import Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+# The handler of `server.py` puts a callable here that upgrades the request, or raises a refusal.
+UPGRADE = "mediastreams.upgrade"
+
+
+def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> HTTPException:
+    """Return an exception that answers the request with `status` and one line of plain text."""
+    return HTTPException(response=Response(f"{text}\n", status, headers, content_type="text/plain"))
+
+
+class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
+    """The WSGI application in front of Flask's: it answers what a `@sockets.route` matches."""
+
+    app: Flask
+    ws: "Sockets"
+    wsgi_app: "WSGIApplication"
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Call the route's function with the WebSocket, or pass the request on to Flask.
+
+        Flask-Sockets catches every KeyError around the function as if the route were missing, so that
+        a bug in it ends the call in silence; and answers a plain GET with 500.
+        """
+        try:
+            handler, values = self.ws.url_map.bind_to_environ(environ).match()
+        except NotFound:
+            return self.wsgi_app(environ, start_response)
+        except (WebsocketMismatch, MethodNotAllowed) as error:
+            if self.app.url_map.bind_to_environ(environ).test():
+                return self.wsgi_app(environ, start_response)
+            if isinstance(error, MethodNotAllowed):
+                return error(environ, start_response)
+            upgrade_required = refusal(
+                426,
+                "This is a WebSocket endpoint: connect to it with wss:// (ws:// on this machine).",
+                {"Upgrade": "websocket", "Connection": "Upgrade"},
+            )
+            return upgrade_required(environ, start_response)
+        except HTTPException as error:
+            return error(environ, start_response)
+        try:
+            websocket = _upgrade(environ)
+        except HTTPException as refused:
+            return refused(environ, start_response)
+        with self.app.request_context(environ):
+            try:
+                handler(websocket, **values)
+            except Exception:
+                # The border of the route's function: the peer learns of it by the Close, nobody else.
+                logger.exception("The function of %s failed", environ["PATH_INFO"])
+        return []
+
+
+def _upgrade(environ: "WSGIEnvironment") -> Any:
+    if websocket := environ.get("wsgi.websocket"):  # gevent-websocket's own handler
+        return websocket
+    if upgrade := environ.get(UPGRADE):
+        return upgrade()
+    raise refusal(501, "This server cannot speak WebSocket: start it with `python app.py`.")
+
+
+class Sockets(flask_sockets.Sockets):  # type: ignore[misc]
+    """`sockets = Sockets(app)`, then `@sockets.route("/media")` over a function that takes a WebSocket."""
+
+    def init_app(self, app: Flask) -> None:
+        """Put the routes in front of those of `app`."""
+        app.wsgi_app = SocketMiddleware(app.wsgi_app, app, self)  # type: ignore[method-assign]
+
+    def route(self, rule: str, **options: Any) -> Callable[[Function], Function]:
+        """Return a decorator that adds a route, with the options of `werkzeug.routing.Rule`."""
+        decorator: Callable[[Function], Function] = super().route(rule, **options)
+        return decorator
+
+    def add_url_rule(self, rule: str, _endpoint: str | None, f: Callable[..., None], **options: Any) -> None:
+        """Add a route to `f`; the options are those of `werkzeug.routing.Rule`.
+
+        Flask-Sockets drops the options; and without `websocket=True` Werkzeug 2 and later answer every
+        handshake with `WebsocketMismatch`. The endpoint is `f` itself, as Flask-Sockets has it.
+        """
+        self.url_map.add(Rule(rule, endpoint=f, **{"websocket": True, "methods": ["GET"], **options}))
+
+    def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
+        """Add the routes of `blueprint`. Flask-Sockets calls a method that Flask 2 has changed."""
+        state = blueprint.make_setup_state(self, options, blueprint.name not in self.blueprints)
+        self.blueprints[blueprint.name] = blueprint
+        for add_route in blueprint.deferred_functions:
+            add_route(state)

@@ -1,0 +1,232 @@
+"""The life of one stream: what came, in what order, what is missing, and the line that sums it up.
+
+    connected -> start -> media | dtmf | mark ... -> stop
+
+A message out of this order is bad: it is named in a warning, counted, and otherwise passed over.
+Loss is read from `sequenceNumber`, which counts messages of every kind from 1, at `start`. Placement is
+read from `timestamp`, because a call may also lose audio with no message missing (Twilio's 31930 and
+31953). `chunk` is not read: whether it counts per track is not documented.
+"""
+
+import logging
+from types import TracebackType
+from typing import Self
+
+from mediastreams.messages import (
+    Connected,
+    Media,
+    MediaFormat,
+    MessageError,
+    Received,
+    Start,
+    Stop,
+    Track,
+    Unknown,
+    parse,
+    printable,
+)
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_MS = 8  # mu-law at 8 kHz
+# Timestamps are rounded to a millisecond and follow the far end's clock; a step that is within one
+# 20 ms chunk of its due place is not a gap.
+_GAP_MS = 20
+# Beyond so many separate losses in one call, a late message counts as a repeat.
+_MOST_GAPS = 1000
+
+
+class TrackAccount:
+    """One track's audio: its chunks, its bytes, and where they stand in the call.
+
+    `first` and `end` are milliseconds from the start of the stream: the first chunk's `timestamp`, and
+    the latest one's plus its length. `missing` is the milliseconds that its timestamps skip.
+    """
+
+    __slots__ = ("bytes", "chunks", "end", "first", "missing")
+
+    def __init__(self, timestamp: int) -> None:
+        self.chunks = 0
+        self.bytes = 0
+        self.first = timestamp
+        self.end = timestamp
+        self.missing = 0
+
+
+class Stream:
+    """One stream's account, from the first message to the last; a context manager.
+
+    `receive` takes each message as it came. Leaving the `with` block ends the stream, however the
+    connection ended; an exception that leaves it carries the stream's SID as a note.
+
+    `start` is the `Start` message, None until it came. `received` counts every message, `bad` those
+    that could not be used, `lost` those whose `sequenceNumber` never came, `late` those that came
+    after a later one or for a second time. `tracks` has a `TrackAccount` for each track heard.
+    """
+
+    def __init__(self) -> None:
+        self.start: Start | None = None
+        self.stopped = False
+        self.received = 0
+        self.bad = 0
+        self.lost = 0
+        self.late = 0
+        self.tracks: dict[Track, TrackAccount] = {}
+        self._sid = ""
+        self._next = 0
+        self._unnumbered = 0
+        self._gaps: list[range] = []
+        self._warned: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(f"in stream {self.name}")
+
+    @property
+    def name(self) -> str:
+        """The stream's SID as a log may show it."""
+        return printable(self._sid) or "(not started)"
+
+    @property
+    def seconds(self) -> float:
+        """The time from the first audio of any track to the end of the last; 0.0 without audio."""
+        if not self.tracks:
+            return 0.0
+        tracks = self.tracks.values()
+        return (max(t.end for t in tracks) - min(t.first for t in tracks)) / 1000
+
+    def receive(self, data: str | bytes) -> Received | None:
+        """Parse a message, account for it and return it; None where it is of no use to the call.
+
+        Of no use is what cannot be parsed, is out of order, belongs to another stream or came before.
+        The first of each kind is named in a warning, all are counted.
+        """
+        self.received += 1
+        try:
+            message = parse(data)
+        except MessageError as error:
+            self._bad(error.path, str(error))
+            return None
+        if isinstance(message, Media):
+            return self._media(message)
+        if isinstance(message, Connected | Unknown):
+            if self.stopped:
+                self._bad("after stop", f"{message} after stop")
+                return None
+            self._unnumbered += 1
+            return message
+        if isinstance(message, Start):
+            return self._start(message)
+        if not self._in_order(message.stream_sid, message.sequence_number, type(message).__name__):
+            return None
+        self.stopped = isinstance(message, Stop)
+        return message
+
+    def summary(self) -> str:
+        """Return the closing line: tracks, seconds, bytes, and the messages lost, late and bad."""
+        parts = [f"{self.seconds:.2f} s"]
+        for track, account in self.tracks.items():
+            missing = f", {account.missing / 1000:.2f} s missing" if account.missing else ""
+            parts.append(f"{track} {account.chunks} chunks, {account.bytes} bytes{missing}")
+        parts.append(f"{self.lost} messages lost, {self.late} late, {self.bad} bad")
+        if self.start is not None and not self.stopped:
+            parts.append("no stop message")
+        return f"Stream {self.name}: {'; '.join(parts)}"
+
+    def _start(self, message: Start) -> Start | None:
+        if self.stopped:
+            self._bad("after stop", "start after stop")
+            return None
+        if self.start is not None:
+            self._bad("second start", "a second start")
+            return None
+        if message.stream_sid != message.start.stream_sid:
+            self._bad("$.streamSid", "$.streamSid: differs from $.start.streamSid")
+            return None
+        if message.start.media_format != MediaFormat():
+            self._warn("mediaFormat", f"announces {message.start.media_format}, read as mu-law at 8 kHz")
+        self.start = message
+        self._sid = message.stream_sid
+        self._next = message.sequence_number + 1
+        self._unnumbered = 0
+        return message
+
+    def _media(self, message: Media) -> Media | None:
+        if not self._in_order(message.stream_sid, message.sequence_number, "media"):
+            return None
+        media = message.media
+        track = self.tracks.get(media.track)
+        if track is None:
+            track = self.tracks[media.track] = TrackAccount(media.timestamp)
+        size = len(media.payload)
+        gap = media.timestamp - track.end
+        if gap > _GAP_MS:
+            track.missing += gap
+            self._warn("gap", f"{gap} ms of the {media.track} track missing before {media.timestamp} ms")
+        elif gap < -_GAP_MS:
+            self._warn("overlap", f"timestamp {media.timestamp} ms of the {media.track} track goes back")
+        track.chunks += 1
+        track.bytes += size
+        track.end = max(track.end, media.timestamp + size // BYTES_PER_MS)
+        return message
+
+    def _in_order(self, sid: str, number: int, event: str) -> bool:
+        """Judge a message's place by its stream, the events before it and its `sequenceNumber`."""
+        if self.start is None:
+            self._bad("before start", f"{event} before start")
+        elif self.stopped:
+            self._bad("after stop", f"{event} after stop")
+        elif sid != self._sid:
+            self._bad("$.streamSid", f"$.streamSid: {event} of another stream, {sid}")
+        elif number == self._next:
+            self._next += 1
+            self._unnumbered = 0
+            return True
+        elif number > self._next:
+            self._skip_to(number)
+            return True
+        else:
+            return self._fills_gap(number)
+        return False
+
+    def _skip_to(self, number: int) -> None:
+        # What came in between without a number that could be used (a bad message, an unknown event)
+        # stands for as many of those that seem lost.
+        gap = range(self._next, number)[self._unnumbered :]
+        if gap:
+            self.lost += len(gap)
+            self._gaps = [*self._gaps[1 - _MOST_GAPS :], gap]
+            self._warn("lost", f"sequenceNumber {number} where {gap.start} was due: {len(gap)} lost")
+        self._next = number + 1
+        self._unnumbered = 0
+
+    def _fills_gap(self, number: int) -> bool:
+        """Count a message that came late; say whether it is new (not a repeat)."""
+        self.late += 1
+        for i, gap in enumerate(self._gaps):
+            if number in gap:
+                self.lost -= 1
+                parts = range(gap.start, number), range(number + 1, gap.stop)
+                self._gaps[i : i + 1] = [part for part in parts if part]
+                self._warn("late", f"sequenceNumber {number} came after {self._next - 1}")
+                return True
+        self._warn("repeat", f"sequenceNumber {number} came again")
+        return False
+
+    def _bad(self, kind: str, text: str) -> None:
+        self.bad += 1
+        self._unnumbered += 1
+        self._warn(kind, f"bad message: {text}")
+
+    def _warn(self, kind: str, text: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning("Stream %s: %s (more of this kind are only counted)", self.name, printable(text))
