@@ -20,7 +20,7 @@ def read(path: str) -> list[bytes]:
     positive one (0xFF). Raises `AudioError` where the file cannot be read, is empty or has more channels.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(f"{path} cannot be read as a sound file: {error}") from None
     length, channels = samples.shape
@@ -30,4 +30,5 @@ def read(path: str) -> list[bytes]:
         raise AudioError(f"{path} has {channels} channels: it must be mono, or stereo with the caller left")
     if rate != RATE:
         samples = soxr.resample(samples, rate, RATE)
-    return [mulaw.encode(samples[:, i].astype("<i2").tobytes()) for i in range(channels)]
+    pcm = (samples * 32768).round().clip(-32768, 32767).astype("<i2")
+    return [mulaw.encode(pcm[:, i].tobytes()) for i in range(channels)]

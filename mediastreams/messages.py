@@ -262,9 +262,7 @@ _received: msgspec.json.Decoder[Received] = msgspec.json.Decoder(
 )
 _sent: msgspec.json.Decoder[Sent] = msgspec.json.Decoder(Sent)
 _event = msgspec.json.Decoder(_Event)
-_EVENTS: frozenset[str] = frozenset(
-    ("connected", "start", "media", "dtmf", "mark", "stop")
-)
+_EVENTS: frozenset[str] = frozenset(("connected", "start", "media", "dtmf", "mark", "stop"))
 
 
 def parse(data: str | bytes) -> Received:

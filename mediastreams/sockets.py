@@ -99,6 +99,7 @@ class Sockets(flask_sockets.Sockets):  # type: ignore[misc]
         Flask-Sockets drops the options; and without `websocket=True` Werkzeug 2 and later answer every
         handshake with `WebsocketMismatch`. The endpoint is `f` itself, as Flask-Sockets has it.
         """
+        options.pop("provide_automatic_options", None)  # a Blueprint's word to Flask's views
         self.url_map.add(Rule(rule, endpoint=f, **{"websocket": True, "methods": ["GET"], **options}))
 
     def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:

@@ -1,0 +1,120 @@
+"""A server in a process of its own, on a port that the system chose, and what it logs."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 20  # longer than anything here takes; a wait that gets there has failed
+
+
+class Server:
+    """A program that serves: its port, and its output as it comes."""
+
+    def __init__(self, command, cwd, environ):
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # a shell and what it started end together
+        )
+        self.lines = []
+        self._queue = queue.Queue()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def wait_until_it_listens(self, seconds=SECONDS):
+        self.port = int(self.wait_for(r"Server listening on: http://localhost:(\d+)", seconds=seconds)[1])
+        self.url = f"ws://127.0.0.1:{self.port}/media"
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._queue.put(line.rstrip("\n"))
+        self._queue.put(None)
+
+    def wait_for(self, pattern, times=1, seconds=SECONDS):
+        """Return the match of the next line, and of so many more, that holds `pattern`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._queue.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"no line with {pattern!r} in:\n" + "\n".join(self.lines))
+            if line is None:
+                pytest.fail(f"the server ended before {pattern!r}:\n" + "\n".join(self.lines))
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                times -= 1
+                if not times:
+                    return match
+
+    def stop(self):
+        """End the server and return all that it printed."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(SECONDS)
+        self._thread.join(SECONDS)
+        self.process.stdout.close()
+        while not self._queue.empty() and (line := self._queue.get()) is not None:
+            self.lines.append(line)
+        return "\n".join(self.lines)
+
+    def messages(self):
+        """Return what was logged so far, without time, level and module."""
+        return [line.partition(": ")[2] for line in self.lines if line.startswith("[")]
+
+
+def environment():
+    """Return the environment without the settings of whoever runs the tests."""
+    ours = ("HTTP_SERVER_", "LOG_LEVEL", "TWILIO_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours) and k != "PORT"}
+
+
+def run(*arguments, **environ):
+    """Run a Python command to its end; return its status, stdout and stderr."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=environ.pop("cwd", ROOT),
+        env={**environment(), "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=3 * SECONDS,
+    )
+
+
+def run_caller(*arguments, **environ):
+    return run("-m", "mediastreams.caller", *arguments, **environ)
+
+
+@pytest.fixture
+def start_server():
+    """Return a function that starts a server; it ends with the test."""
+    servers = []
+
+    def start(*command, cwd=ROOT, **environ):
+        environ = {**environment(), "PYTHONPATH": str(ROOT), "HTTP_SERVER_PORT": "0", **environ}
+        servers.append(Server([sys.executable, *(command or ["app.py"])], cwd, environ))
+        servers[-1].wait_until_it_listens()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def server(start_server):
+    """`python app.py`."""
+    return start_server()

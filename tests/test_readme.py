@@ -1,0 +1,102 @@
+"""The README's commands are run as they stand there, and what it shows is what they print."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SECONDS, Server, environment
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)\n *```$", README, re.DOTALL | re.MULTILINE)
+START, CALL, HELP, TEST = (text for language, text in BLOCKS if language == "sh")
+LISTENING, CALLER, CONSOLE = [text for language, text in BLOCKS if not language][:3]
+
+INSTALL_SECONDS = 300
+
+
+def alike(text):
+    """Return printed text with what differs from call to call made the same: times, SIDs, the port."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
+    text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b", r"\1", text)
+    return re.sub(r"(localhost|127\.0\.0\.1):\d+", r"\1:PORT", text)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the files that git tracks, with nothing installed, and a HOME of its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def shell_environment(tmp_path, **environ):
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir(exist_ok=True)
+    if not python.exists():  # the README's python3 is the one that runs these tests
+        python.symlink_to(sys.executable)
+    names = {k: v for k, v in environment().items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return {**names, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", **environ}
+
+
+def test_the_two_commands_of_the_first_five_minutes(checkout, tmp_path):
+    environ = shell_environment(tmp_path, HOME=str(tmp_path), HTTP_SERVER_PORT="0")
+    server = Server(command=["sh", "-c", START], cwd=checkout, environ=environ)
+    try:
+        server.wait_until_it_listens(INSTALL_SECONDS)
+        assert alike(server.lines[-1]) == alike(LISTENING)
+        called = subprocess.run(
+            ["sh", "-c", CALL],
+            cwd=checkout,
+            env={**environ, "HTTP_SERVER_PORT": str(server.port)},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert (called.returncode, called.stderr) == (0, "")
+        assert alike(called.stdout) == alike(CALLER) + "\n"
+        server.wait_for("messages lost")
+        shown = CONSOLE.split("\n")
+        assert list(map(alike, server.lines[-len(shown) :])) == list(map(alike, shown))
+    finally:
+        server.stop()
+
+
+def test_the_callers_help():
+    result = subprocess.run(
+        ["sh", "-c", HELP.replace(".venv/bin/python", sys.executable)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert result.returncode == 0
+    for option in (
+        "URL",
+        "twiml",
+        "audio",
+        "seconds",
+        "track",
+        "parameter",
+        "digits",
+        "calls",
+        "fast",
+        "drop",
+    ):
+        assert option in result.stdout
+
+
+def test_the_test_command_is_what_the_checks_run():
+    assert "requirements-dev.txt" in TEST
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", README):
+        assert Path(ROOT / target).exists(), target

@@ -1,0 +1,202 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from mediastreams.messages import (
+    Connected,
+    Dtmf,
+    DtmfMetadata,
+    Media,
+    MediaFormat,
+    MediaMetadata,
+    Start,
+    StartMetadata,
+    Stop,
+    StopMetadata,
+    Unknown,
+)
+from mediastreams.stream import Stream
+
+CALLS = Path(__file__).parent / "vectors" / "calls"
+SID = "MZ" + "0123456789abcdef" * 2
+CONNECTED = Connected("Call", "1.0.0")
+
+
+def start(number=1, sid=SID, **fields):
+    return Start(number, StartMetadata("AC1", fields.pop("inner", sid), "CA1", **fields), sid)
+
+
+def media(number, timestamp, track="inbound", size=160, sid=SID):
+    return Media(number, MediaMetadata(track=track, chunk=1, timestamp=timestamp, payload=bytes(size)), sid)
+
+
+def stop(number):
+    return Stop(number, StopMetadata("AC1", "CA1"), SID)
+
+
+def dtmf(number):
+    return Dtmf(SID, number, DtmfMetadata(digit="1"))
+
+
+@pytest.fixture
+def receive(caplog):
+    """Return a function that puts messages (or texts) through a new stream, and returns the stream."""
+    caplog.set_level(logging.WARNING)
+
+    def receive(*messages):
+        stream = Stream()
+        stream.results = [stream.receive(m if isinstance(m, str) else m.to_json()) for m in messages]
+        return stream
+
+    return receive
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+class TestOrder:
+    def test_a_call_as_it_should_be(self, receive, caplog):
+        messages = [CONNECTED, start(), media(2, 155), media(3, 175), dtmf(4), stop(5)]
+        stream = receive(*messages)
+        assert stream.results == messages
+        assert (stream.received, stream.lost, stream.late, stream.bad) == (6, 0, 0, 0)
+        assert stream.stopped
+        assert warnings(caplog) == []
+
+    @pytest.mark.parametrize(
+        ("messages", "warning"),
+        [
+            ([media(2, 0), start(1)], "Stream (not started): bad message: media before start"),
+            ([dtmf(2), start(1)], "Stream (not started): bad message: Dtmf before start"),
+            ([start(), start()], f"Stream {SID}: bad message: a second start"),
+            ([start(), stop(2), media(3, 0)], f"Stream {SID}: bad message: media after stop"),
+            ([start(), stop(2), stop(3)], f"Stream {SID}: bad message: Stop after stop"),
+            ([start(), stop(2), start(3)], f"Stream {SID}: bad message: start after stop"),
+            ([start(), stop(2), CONNECTED], f"Stream {SID}: bad message: {CONNECTED} after stop"),
+            (
+                [start(), media(2, 0, sid="MZ2")],
+                f"Stream {SID}: bad message: $.streamSid: media of another stream, MZ2",
+            ),
+            (
+                [start(inner="MZ2"), start()],
+                "Stream (not started): bad message: $.streamSid: differs from $.start.streamSid",
+            ),
+            ([start(), "{}"], f"Stream {SID}: bad message: $.event: missing"),
+        ],
+    )
+    def test_a_message_out_of_order_is_counted_and_named(self, receive, caplog, messages, warning):
+        stream = receive(*messages)
+        assert stream.results.count(None) == stream.bad == 1
+        assert stream.received == len(messages)
+        assert warnings(caplog) == [f"{warning} (more of this kind are only counted)"]
+
+    def test_each_kind_is_named_once(self, receive, caplog):
+        stream = receive(start(), "{}", "{}", "[]", "{}", media(9, 0, sid="MZ2"), media(9, 0, sid="MZ3"))
+        assert stream.bad == 6
+        assert len(warnings(caplog)) == 3
+
+    def test_what_a_peer_chose_stays_on_its_line(self, receive, caplog):
+        receive(start(sid="MZ\n\x1b[2J"), media(2, 0, sid="\r\n2026 INFO all is well"))
+        assert all(line.isprintable() for line in warnings(caplog))
+
+    def test_another_format_is_named(self, receive, caplog):
+        stream = receive(start(media_format=MediaFormat("audio/l16", 16000, 2)), media(2, 0))
+        assert stream.bad == 0
+        assert "audio/l16" in warnings(caplog)[0]
+
+
+class TestLoss:
+    @pytest.mark.parametrize(
+        ("numbers", "lost", "late", "taken"),
+        [
+            ([2, 3, 4], 0, 0, 3),
+            ([2, 5, 6], 2, 0, 3),
+            ([2, 5, 3, 6], 1, 1, 4),
+            ([2, 5, 3, 4, 6], 0, 2, 5),
+            ([2, 5, 4, 4, 3, 3], 0, 4, 4),
+            ([2, 2, 2, 3], 0, 2, 2),
+            ([2, 10**12, 10**12 + 1, 3], 10**12 - 4, 1, 4),
+            ([3, 5, 7, 9], 4, 0, 4),
+        ],
+    )
+    def test_sequence_numbers(self, receive, numbers, lost, late, taken):
+        stream = receive(start(), *(media(n, 20 * n) for n in numbers))
+        assert (stream.lost, stream.late, stream.bad) == (lost, late, 0)
+        assert stream.tracks["inbound"].chunks == taken
+        assert stream.tracks["inbound"].bytes == 160 * taken
+
+    def test_every_kind_of_message_counts(self, receive):
+        stream = receive(CONNECTED, start(), media(2, 0), dtmf(3), media(5, 20), stop(7))
+        assert (stream.lost, stream.received) == (2, 6)
+
+    def test_a_bad_message_is_not_also_lost(self, receive):
+        stream = receive(
+            start(), media(2, 0), '{"event":"media","sequenceNumber":"3"}', media(4, 40), media(6, 80)
+        )
+        assert (stream.lost, stream.bad) == (1, 1)
+
+    def test_an_unknown_event_is_not_lost(self, receive):
+        stream = receive(start(), media(2, 0), '{"event":"later","sequenceNumber":"3"}', media(4, 20))
+        assert stream.results[2] == Unknown("later")
+        assert (stream.lost, stream.bad) == (0, 0)
+
+    def test_many_gaps_stay_cheap(self, receive):
+        stream = receive(start(), *(media(2 * n, 40 * n) for n in range(1, 3000)))
+        assert stream.lost == 2998
+        assert stream.receive(media(3, 0).to_json()) is None  # beyond what is remembered
+        assert stream.late == 1
+
+
+class TestPlacement:
+    def test_the_tracks_are_accounted_for_separately(self, receive):
+        stream = receive(
+            start(), media(2, 100), media(3, 100, "outbound"), media(4, 120), media(5, 120, "outbound", 80)
+        )
+        inbound, outbound = stream.tracks["inbound"], stream.tracks["outbound"]
+        assert (inbound.first, inbound.end, inbound.chunks, inbound.bytes) == (100, 140, 2, 320)
+        assert (outbound.first, outbound.end, outbound.chunks, outbound.bytes) == (100, 130, 2, 240)
+        assert stream.seconds == 0.04
+
+    def test_rounded_timestamps_are_no_gap(self, receive, caplog):
+        receive(start(), *(media(n, round(155 + 19.97 * n)) for n in range(2, 500)))
+        assert warnings(caplog) == []
+
+    def test_a_gap_without_loss(self, receive, caplog):
+        stream = receive(start(), media(2, 155), media(3, 3175), media(4, 3195))
+        assert (stream.lost, stream.tracks["inbound"].missing) == (0, 3000)
+        assert warnings(caplog) == [
+            f"Stream {SID}: 3000 ms of the inbound track missing before 3175 ms"
+            " (more of this kind are only counted)"
+        ]
+        assert "3.00 s missing" in stream.summary()
+
+    def test_going_back(self, receive, caplog):
+        stream = receive(start(), media(2, 1000), media(3, 200), media(4, 1020))
+        assert (stream.tracks["inbound"].end, stream.tracks["inbound"].missing) == (1040, 0)
+        assert "goes back" in warnings(caplog)[0]
+
+
+class TestSummary:
+    def test_a_captured_call(self, receive):
+        stream = receive(*(CALLS / "captured.jsonl").read_text().splitlines())
+        assert stream.summary() + "\n" == (CALLS / "captured.summary").read_text()
+        assert (stream.received, stream.tracks["inbound"].first) == (76, 155)
+
+    def test_both_tracks_and_troubles(self, receive):
+        stream = receive(start(), media(2, 0), media(4, 0, "outbound"), media(4, 0), "{}")
+        assert stream.summary() == (
+            f"Stream {SID}: 0.02 s; inbound 1 chunks, 160 bytes; outbound 1 chunks, 160 bytes; "
+            "1 messages lost, 1 late, 1 bad; no stop message"
+        )
+
+    def test_a_stream_that_never_started(self, receive):
+        assert receive(CONNECTED).summary() == "Stream (not started): 0.00 s; 0 messages lost, 0 late, 0 bad"
+
+
+def test_an_exception_names_the_stream():
+    with pytest.raises(KeyError) as caught, Stream() as stream:
+        stream.receive(start().to_json())
+        raise KeyError("event")
+    assert caught.value.__notes__ == [f"in stream {SID}"]
