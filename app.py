@@ -6,13 +6,13 @@ Twilio forks the audio of a live phone call and sends it to `/media`; the log sh
 import logging
 
 from flask import Flask
-from geventwebsocket.websocket import WebSocket
 
 from mediastreams.config import load
 from mediastreams.messages import Connected, Dtmf, Mark, Media, Start, Stop, Unknown, elide
 from mediastreams.server import serve
 from mediastreams.sockets import Sockets
 from mediastreams.stream import Stream
+from mediastreams.websocket import WebSocket
 
 settings = load()
 logging.basicConfig(level=settings.log_level, format="[%(asctime)s] %(levelname)s in %(module)s: %(message)s")
@@ -26,7 +26,7 @@ def media(ws: WebSocket) -> None:
     app.logger.info("Connection accepted")
     # A lot of media messages will be sent rapidly: only the first is shown.
     has_seen_media = False
-    with Stream() as stream:
+    with Stream(ws, settings) as stream:
         while not ws.closed:
             data = ws.receive()
             if data is None:  # the connection is gone

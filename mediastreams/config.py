@@ -4,10 +4,12 @@ This is the only module that reads the environment. A setting that is empty coun
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import dotenv
 
@@ -31,9 +33,10 @@ class _Kind:
 
     allowed: str
     read: Callable[[str], Any]
+    secret: bool = False
 
 
-def _number(least: int, most: int, what: str) -> _Kind:
+def _whole(what: str, least: int, most: int) -> _Kind:
     def read(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
             raise ValueError
@@ -49,16 +52,54 @@ def _one_of(*names: str) -> _Kind:
     return _Kind(f"one of {', '.join(names)}", read)
 
 
-def _host(text: str) -> str:
+def _read_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 86400:
+        raise ValueError
+    return seconds
+
+
+def _read_host(text: str) -> str:
     if not text.isprintable() or any(c in text for c in " /"):
         raise ValueError
     return text
 
 
+def _read_public_url(text: str) -> str:
+    parts = urlsplit(text if "://" in text else f"wss://{text}")
+    if parts.scheme not in ("https", "http", "wss", "ws") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    _ = parts.port  # raises ValueError where it is no port number
+    return f"wss://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _read_account_sid(text: str) -> str:
+    if not re.fullmatch("AC[0-9a-fA-F]{32}", text):
+        raise ValueError
+    return text
+
+
+def _read_token(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+    return text
+
+
+_SECONDS = _Kind("seconds, more than 0 and at most 86400", _read_seconds)
+
 _KINDS = {
-    "http_server_port": _number(0, 65535, "a port number"),
-    "http_server_host": _Kind("a host name or an IP address of this machine", _host),
+    "http_server_port": _whole("a port number", 0, 65535),
+    "http_server_host": _Kind("a host name or an IP address of this machine", _read_host),
     "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    "public_url": _Kind("an address such as https://example.ngrok.app", _read_public_url),
+    "twilio_auth_token": _Kind("the token of the Twilio Console, without spaces", _read_token, secret=True),
+    "twilio_account_sid": _Kind("AC and 32 hexadecimal digits", _read_account_sid),
+    "max_streams": _whole("a number", 1, 1_000_000),
+    "max_message_bytes": _whole("a number of bytes", 1024, 2**30),
+    "start_timeout": _SECONDS,
+    "idle_timeout": _SECONDS,
+    "drain_timeout": _SECONDS,
+    "gather_ms": _whole("milliseconds", 0, 1000),
 }
 
 # Where platforms set a name of their own (Heroku, Cloud Run and Render set PORT).
@@ -71,17 +112,35 @@ class Settings:
 
     `http_server_port`: the port to listen on; 0 lets the system choose. `http_server_host`: the address
     to listen on. `log_level`: the least severe level that is logged, by its name.
+
+    `public_url`: the address that Twilio uses, as wss:// without a slash at the end; None takes the
+    request's Host. `twilio_auth_token`: every handshake must be signed with it; None lets all in.
+    `twilio_account_sid`: whose streams are taken; None takes everybody's.
+
+    `max_streams`: WebSockets at once. `max_message_bytes`: of one message. `start_timeout`: seconds for a
+    handshake, and then for `start`. `idle_timeout`: seconds in which nothing is received, or taken.
+    `drain_timeout`: seconds that live streams are given when the server is told to end. `gather_ms`: how
+    many milliseconds of messages are read at once when many streams are live; 0 reads each as it comes.
     """
 
     http_server_port: int = 5000
     http_server_host: str = "127.0.0.1"
     log_level: str = "INFO"
+    public_url: str | None = None
+    twilio_auth_token: str | None = field(default=None, repr=False)
+    twilio_account_sid: str | None = None
+    max_streams: int = 1000
+    max_message_bytes: int = 65536
+    start_timeout: float = 10
+    idle_timeout: float = 30
+    drain_timeout: float = 30
+    gather_ms: int = 40
 
     @classmethod
     def read(cls, environ: Mapping[str, str | None]) -> Self:
         """Return the settings that `environ` gives. Raises `SettingError` for the first it cannot use."""
         values = {}
-        for setting in (field.name for field in fields(cls)):
+        for setting in (each.name for each in fields(cls)):
             for name in filter(None, (setting.upper(), _ELSE.get(setting))):
                 if text := (environ.get(name) or "").strip():
                     values[setting] = _read(name, text, _KINDS[setting])
@@ -93,7 +152,7 @@ def _read(name: str, text: str, kind: _Kind) -> Any:
     try:
         return kind.read(text)
     except ValueError:
-        raise SettingError(name, text, kind.allowed) from None
+        raise SettingError(name, "(not shown)" if kind.secret else text, kind.allowed) from None
 
 
 def load() -> Settings:

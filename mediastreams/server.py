@@ -8,46 +8,157 @@ import base64
 import binascii
 import errno
 import hashlib
+import io
+import json
 import logging
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from flask import Flask
+from gevent.event import Event
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from geventwebsocket.handler import WebSocketHandler
-from geventwebsocket.websocket import Stream, WebSocket
 
+from mediastreams import frames
 from mediastreams.config import Settings
+from mediastreams.live import Live
 from mediastreams.messages import printable
+from mediastreams.signature import handshake_urls, is_signed
 from mediastreams.sockets import UPGRADE, refusal
+from mediastreams.websocket import CLOSE_SECONDS, WebSocket
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
 _MOST_SHOWN = 200
 
 
-class Handler(WebSocketHandler):  # type: ignore[misc]
-    """One connection: HTTP requests, and at most one upgrade, after which it is a WebSocket's."""
+class House:
+    """What the connections of one process share: the settings, and the WebSockets that are live."""
 
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.live = Live(settings.gather_ms)
+
+    def open(self) -> None:
+        """Say what the settings leave open."""
+        if self.settings.twilio_auth_token is None:
+            logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
+
+    def drain(self) -> None:
+        """Take no more streams, wait for the live ones, and close with 1001 those that are left."""
+        self.live.draining = True
+        seconds = self.settings.drain_timeout
+        if len(self.live):
+            logger.info("Draining: waiting up to %g s for %d live streams", seconds, len(self.live))
+        if not self.live.wait_until_empty(seconds):
+            logger.warning("Closing %d streams that are still live", len(self.live))
+            self.live.close(frames.GOING_AWAY, "the server is going away")
+            self.live.wait_until_empty(CLOSE_SECONDS + 1)
+
+
+class Handler(WebSocketHandler):  # type: ignore[misc]
+    """One connection: HTTP requests, and at most one upgrade, after which it is a WebSocket's.
+
+    `house` is set on a subclass, one for each process (`handler_of`).
+    """
+
+    house: House
     logger = logger
     websocket: WebSocket | None = None
+    _deadline: gevent.Timeout
+
+    @property
+    def peer(self) -> str:
+        """The other end's address; behind a tunnel or proxy that is the tunnel's."""
+        address = self.client_address
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "-"
+
+    def handle_one_request(self) -> Any:
+        """Read one request and answer it; a client that trickles it gets START_TIMEOUT in all.
+
+        pywsgi waits for ever.
+        """
+        self._deadline = gevent.Timeout.start_new(self.house.settings.start_timeout)
+        try:
+            return super().handle_one_request()
+        except gevent.Timeout as expired:
+            if expired is not self._deadline:
+                raise
+            logger.warning("%s sent no whole request within %g s", self.peer, self._deadline.seconds)
+            return None
+        finally:
+            self._deadline.close()
 
     def run_application(self) -> None:
         """Let the application answer; a route of `Sockets` upgrades through the environment."""
+        self._deadline.close()
         self.environ[UPGRADE] = self.upgrade
+        if self.environ["PATH_INFO"] == "/healthz":
+            self.application = self._health
         try:
             WSGIHandler.run_application(self)
         finally:
-            if self.websocket is not None and not self.websocket.closed:
-                self.websocket.close()
+            if self.websocket is not None:
+                self._finish(self.websocket)
+
+    def _health(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        live = self.house.live
+        state = {"status": "draining" if live.draining else "ok", "streams": len(live)}
+        status = "503 Service Unavailable" if live.draining else "200 OK"
+        body = json.dumps(state).encode() + b"\n"
+        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def upgrade(self) -> WebSocket:
         """Answer 101 and return the WebSocket (RFC 6455, section 4.2).
 
-        Raises a refusal, an `HTTPException`, where the handshake is not valid.
+        Raises a refusal, an `HTTPException`, where the handshake is not valid, is not Twilio's, or comes
+        when no more streams are taken.
         """
-        key = self.environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
+        self._check_handshake()
+        self._check_signature()
+        self._check_room()
+        key = self.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
+        accept = hashlib.sha1((key + self.GUID).encode(), usedforsecurity=False).digest()
+        headers = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Accept", base64.b64encode(accept).decode()),
+        ]
+        # gevent-websocket's start_response keeps Date, length and chunks out of the answer to a WebSocket.
+        self.environ["wsgi.websocket"] = True
+        self.start_response("101 Switching Protocols", headers)
+        self.write(b"")
+        settings = self.house.settings
+        websocket = WebSocket(
+            self.environ,
+            self,
+            self.house.live,
+            max_message_bytes=settings.max_message_bytes,
+            idle_seconds=settings.idle_timeout,
+            peer=self.peer,
+        )
+        self.environ["wsgi.websocket"] = self.websocket = websocket
+        self.house.live.join(websocket)
+        # What came directly behind the handshake is in the HTTP reader's buffer; then that is done with.
+        while ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
+            websocket.take(ahead)
+        self.rfile.close()
+        return websocket
+
+    def _finish(self, websocket: WebSocket) -> None:
+        try:
+            websocket.finish()
+        finally:
+            self.house.live.leave(websocket)
+            self.environ["wsgi.websocket"] = None
+
+    def _check_handshake(self) -> None:
         if self.request_version != "HTTP/1.1":
             raise refusal(400, f"A WebSocket handshake needs HTTP/1.1, this is {self.request_version}.")
         if self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
@@ -56,20 +167,38 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
                 "This server speaks version 13 of the WebSocket protocol (RFC 6455) only.",
                 {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
             )
-        if not _is_key(key):
+        if not _is_key(self.environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()):
             raise refusal(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
-        self.websocket = WebSocket(self.environ, Stream(self), self)
-        # gevent-websocket's start_response keeps Date, length and chunks out of the answer to a WebSocket.
-        self.environ["wsgi.websocket"] = self.websocket
-        accept = hashlib.sha1((key + self.GUID).encode()).digest()
-        headers = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", base64.b64encode(accept).decode()),
-        ]
-        self.start_response("101 Switching Protocols", headers)
-        self.write(b"")
-        return self.websocket
+        if self.environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in self.environ:
+            raise refusal(400, "A WebSocket handshake has no body.")
+
+    def _check_signature(self) -> None:
+        settings = self.house.settings
+        if settings.twilio_auth_token is None:
+            return
+        base = settings.public_url or f"wss://{self.environ.get('HTTP_HOST', '')}"
+        try:
+            urls = handshake_urls(base, self.path.partition("?")[0])
+        except ValueError:  # a Host that is no host
+            urls = []
+        signature = self.environ.get("HTTP_X_TWILIO_SIGNATURE")
+        if not is_signed(settings.twilio_auth_token, urls, signature):
+            logger.warning(
+                "%s: refused with 403, %s; tried %s. PUBLIC_URL must be the address in the TwiML",
+                self.peer,
+                "the signature is not Twilio's" if signature else "no X-Twilio-Signature",
+                printable(", ".join(urls)) or "no address",
+            )
+            raise refusal(403, "The signature is not that of Twilio for this address.")
+
+    def _check_room(self) -> None:
+        live, most = self.house.live, self.house.settings.max_streams
+        if live.draining:
+            logger.warning("%s: refused with 503, the server is draining", self.peer)
+            raise refusal(503, "The server is going away and takes no more streams.")
+        if len(live) >= most:
+            logger.warning("%s: refused with 503, MAX_STREAMS=%d are live", self.peer, most)
+            raise refusal(503, f"{most} streams are live, and no more are taken.")
 
     def log_request(self) -> None:
         """Log an HTTP request and its answer; a call logs its own lines.
@@ -78,16 +207,17 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """
         if self.websocket is None and self.environ is not None:  # None: what came is not HTTP
             request = f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
-            logger.info('%s "%s" %s', self._peer, printable(request), getattr(self, "code", "-"))
+            logger.info('%s "%s" %s', self.peer, printable(request), getattr(self, "code", "-"))
 
     def log_error(self, message: str, *values: object) -> None:
         """Log in one line what a peer sent instead of HTTP, such as TLS or a scan."""
         text = printable(message % values if values else message)
-        logger.warning("%s %s", self._peer, text[:_MOST_SHOWN])
+        logger.warning("%s %s", self.peer, text[:_MOST_SHOWN])
 
-    @property
-    def _peer(self) -> str:
-        return f"{self.client_address[0]}:{self.client_address[1]}" if self.client_address else "-"
+
+def handler_of(house: House) -> type[Handler]:
+    """Return the handler class for the connections of `house`."""
+    return type("Handler", (Handler,), {"house": house})
 
 
 def _is_key(key: str) -> bool:
@@ -100,21 +230,34 @@ def _is_key(key: str) -> bool:
 def serve(app: Flask, settings: Settings) -> None:
     """Serve `app` on the settings' host and port until SIGINT or SIGTERM.
 
-    Prints where it listens. Where it cannot listen there, the program exits with one line that says why.
+    The first of these drains (`House.drain`), a second one ends the server at once. Prints where it
+    listens. Where it cannot listen there, the program exits with one line that says why.
     """
+    house = House(settings)
     address = settings.http_server_host, settings.http_server_port
-    server = WSGIServer(address, app, handler_class=Handler, log=None, error_log=logger)
+    server = WSGIServer(address, app, handler_class=handler_of(house), log=None, error_log=logger)
     try:
         server.start()
     except OSError as error:
         sys.exit(_cannot_listen(settings, error))
+    house.open()
     host = settings.http_server_host
     if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
         host = "localhost"
     print(f"Server listening on: http://{host}:{server.server_port}", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, server.stop)
-    server.serve_forever()
+    _wait_for_a_signal()
+    drained = gevent.spawn(house.drain)
+    gevent.spawn(_wait_for_a_signal).link(lambda _: drained.kill())
+    drained.join()
+    server.stop(timeout=0)
+
+
+def _wait_for_a_signal() -> None:
+    told = Event()
+    watchers = [gevent.signal_handler(number, told.set) for number in (signal.SIGINT, signal.SIGTERM)]
+    told.wait()
+    for watcher in watchers:
+        watcher.cancel()
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> str:

@@ -1,20 +1,73 @@
-"""`X-Twilio-Signature`: how Twilio signs its requests.
+"""`X-Twilio-Signature`: how Twilio signs its requests, and how to tell that it did.
 
-Source: https://www.twilio.com/docs/usage/webhooks/webhooks-security
+Sources: https://www.twilio.com/docs/usage/webhooks/webhooks-security, and for the trailing slash of
+WebSocket handshakes the notes of https://www.twilio.com/docs/usage/security.
+
+The twilio package's RequestValidator is not enough here: it knows neither that slash nor `:443` for wss,
+fails on a header that is absent, and does not compare in constant time.
 """
 
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+Parameters = Mapping[str, str | Iterable[str]]
 
 
-def sign(auth_token: str, url: str, parameters: Mapping[str, str] | None = None) -> str:
+def sign(auth_token: str, url: str, parameters: Parameters | None = None) -> str:
     """Return the signature, in base64, of a request to `url` with these form parameters.
 
-    The handshake of a Media Stream is a GET without parameters, and its `url` the `wss://` address as
-    it is written in the TwiML.
+    A parameter that stands more than once has an iterable of its values. The handshake of a Media Stream
+    is a GET without parameters, and its `url` the `wss://` address as it is written in the TwiML.
     """
-    signed = url + "".join(name + value for name, value in sorted((parameters or {}).items()))
+    signed = url
+    for name, value in sorted((parameters or {}).items()):
+        signed += "".join(name + each for each in ([value] if isinstance(value, str) else sorted(set(value))))
     digest = hmac.digest(auth_token.encode(), signed.encode(), hashlib.sha1)
     return base64.b64encode(digest).decode()
+
+
+def is_signed(
+    auth_token: str, urls: Iterable[str], signature: str | None, parameters: Parameters | None = None
+) -> bool:
+    """Say whether `signature`, the header (None where it is absent), is that of one of `urls`.
+
+    Takes the same time whichever it is, and however much of it is right.
+    """
+    given = (signature or "").encode()
+    # A list, not any(): all are compared.
+    return True in [hmac.compare_digest(sign(auth_token, url, parameters).encode(), given) for url in urls]
+
+
+def handshake_urls(base: str, path: str) -> list[str]:
+    """Return the addresses that Twilio may have signed for a handshake at `path`.
+
+    `base` is where Twilio finds this server: `wss://host`, with or without a port, with or without a path
+    (the stream's own, or one that a proxy takes away). Twilio signs the address as the TwiML has it; for
+    ports and a slash at the end its documentation leaves room. None of these can be signed without the
+    token, so it is safe to take any.
+    """
+    parts = urlsplit(base)
+    prefix = parts.path.rstrip("/")
+    paths = [prefix] if prefix.endswith(path.rstrip("/")) else [prefix + path, path]
+    return [
+        f"wss://{host}{each.rstrip('/')}{slash}"
+        for host in _hosts(parts.netloc)
+        for each in dict.fromkeys(paths)
+        for slash in ("", "/")
+    ]
+
+
+def webhook_urls(url: str) -> list[str]:
+    """Return the addresses that Twilio may have signed for a webhook at `url`, with or without its port."""
+    parts = urlsplit(url)
+    return [parts._replace(netloc=host).geturl() for host in _hosts(parts.netloc)]
+
+
+def _hosts(netloc: str) -> list[str]:
+    """Return a host without its port, as it was given, and with that of TLS."""
+    name, colon, port = netloc.rpartition(":")
+    bare = name if colon and port.isdigit() else netloc
+    return list(dict.fromkeys((bare, netloc, f"{bare}:443")))

@@ -70,6 +70,7 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
             except Exception:
                 # The border of the route's function: the peer learns of it by the Close, nobody else.
                 logger.exception("The function of %s failed", environ["PATH_INFO"])
+                websocket.close(1011, "internal error")
         return []
 
 

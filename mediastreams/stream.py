@@ -10,8 +10,9 @@ read from `timestamp`, because a call may also lose audio with no message missin
 
 import logging
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
+from mediastreams.config import Settings
 from mediastreams.messages import (
     Connected,
     Media,
@@ -34,6 +35,19 @@ BYTES_PER_MS = 8  # mu-law at 8 kHz
 _GAP_MS = 20
 # Beyond so many separate losses in one call, a late message counts as a repeat.
 _MOST_GAPS = 1000
+
+
+class Connection(Protocol):
+    """What a stream needs of its WebSocket (`websocket.WebSocket` has it)."""
+
+    def close(self, code: int, message: str) -> None:
+        """Close now."""
+
+    def close_after(self, seconds: float, code: int, reason: str) -> None:
+        """Close after this time, unless `keep` is called before."""
+
+    def keep(self) -> None:
+        """Undo `close_after`."""
 
 
 class TrackAccount:
@@ -59,12 +73,18 @@ class Stream:
     `receive` takes each message as it came. Leaving the `with` block ends the stream, however the
     connection ended; an exception that leaves it carries the stream's SID as a note.
 
+    Without `start` within START_TIMEOUT the WebSocket is closed with 1008; and at once where `start` names
+    another account than TWILIO_ACCOUNT_SID.
+
     `start` is the `Start` message, None until it came. `received` counts every message, `bad` those
     that could not be used, `lost` those whose `sequenceNumber` never came, `late` those that came
     after a later one or for a second time. `tracks` has a `TrackAccount` for each track heard.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, websocket: Connection, settings: Settings) -> None:
+        self._websocket = websocket
+        self._account_sid = settings.twilio_account_sid
+        self._start_timeout = settings.start_timeout
         self.start: Start | None = None
         self.stopped = False
         self.received = 0
@@ -79,6 +99,9 @@ class Stream:
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
+        self._websocket.close_after(
+            self._start_timeout, 1008, f"no start message within {self._start_timeout:g} s"
+        )
         return self
 
     def __exit__(
@@ -151,6 +174,11 @@ class Stream:
         if message.stream_sid != message.start.stream_sid:
             self._bad("$.streamSid", "$.streamSid: differs from $.start.streamSid")
             return None
+        if self._account_sid not in (None, message.start.account_sid):
+            self._bad("account", f"$.start.accountSid: {message.start.account_sid} is not TWILIO_ACCOUNT_SID")
+            self._websocket.close(1008, "this server takes the streams of another account")
+            return None
+        self._websocket.keep()
         if message.start.media_format != MediaFormat():
             self._warn("mediaFormat", f"announces {message.start.media_format}, read as mu-law at 8 kHz")
         self.start = message

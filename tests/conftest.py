@@ -8,9 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from mediastreams.config import Settings
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 20  # longer than anything here takes; a wait that gets there has failed
@@ -72,14 +75,15 @@ class Server:
         return "\n".join(self.lines)
 
     def messages(self):
-        """Return what was logged so far, without time, level and module."""
-        return [line.partition(": ")[2] for line in self.lines if line.startswith("[")]
+        """Return what was logged since the server listens, without time, level and module."""
+        listening = next(i for i, line in enumerate(self.lines) if "Server listening" in line)
+        return [line.partition(": ")[2] for line in self.lines[listening:] if line.startswith("[")]
 
 
 def environment():
     """Return the environment without the settings of whoever runs the tests."""
-    ours = ("HTTP_SERVER_", "LOG_LEVEL", "TWILIO_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(ours) and k != "PORT"}
+    settings = {field.name.upper() for field in fields(Settings)} | {"PORT"}
+    return {name: value for name, value in os.environ.items() if name not in settings}
 
 
 def run(*arguments, **environ):

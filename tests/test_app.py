@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, SECONDS, run_caller
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from mediastreams.messages import Dtmf, DtmfMetadata, Mark, MarkMetadata
@@ -135,8 +137,9 @@ def test_a_failure_in_the_route_shows_its_stream_once(start_server, tmp_path):
     with connect(server.url, compression=None, open_timeout=SECONDS) as ws:
         for message in CAPTURED[:3]:
             ws.send(message)
-        for _ in ws:
-            pass
+        with pytest.raises(ConnectionClosedError) as caught:
+            ws.recv(SECONDS)
+    assert caught.value.rcvd.code == 1011
     printed = server.stop()
     assert printed.count("Traceback") == 1
     assert printed.count("in stream MZ" + "a1" * 16) == 1

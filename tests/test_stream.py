@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mediastreams.config import Settings
 from mediastreams.messages import (
     Connected,
     Dtmf,
@@ -39,13 +40,34 @@ def dtmf(number):
     return Dtmf(SID, number, DtmfMetadata(digit="1"))
 
 
+class FakeConnection:
+    """A WebSocket that only notes what the stream asks of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def close(self, code, message):
+        self.asked.append(("close", code, message))
+
+    def close_after(self, seconds, code, reason):
+        self.asked.append(("close_after", seconds, code, reason))
+
+    def keep(self):
+        self.asked.append(("keep",))
+
+
 @pytest.fixture
-def receive(caplog):
+def connection():
+    return FakeConnection()
+
+
+@pytest.fixture
+def receive(caplog, connection):
     """Return a function that puts messages (or texts) through a new stream, and returns the stream."""
     caplog.set_level(logging.WARNING)
 
     def receive(*messages):
-        stream = Stream()
+        stream = Stream(connection, Settings())
         stream.results = [stream.receive(m if isinstance(m, str) else m.to_json()) for m in messages]
         return stream
 
@@ -105,6 +127,28 @@ class TestOrder:
         stream = receive(start(media_format=MediaFormat("audio/l16", 16000, 2)), media(2, 0))
         assert stream.bad == 0
         assert "audio/l16" in warnings(caplog)[0]
+
+
+class TestConnection:
+    def test_start_is_awaited_for_a_time(self, connection):
+        with Stream(connection, Settings(start_timeout=3)) as stream:
+            assert connection.asked == [("close_after", 3, 1008, "no start message within 3 s")]
+            stream.receive(CONNECTED.to_json())
+            assert len(connection.asked) == 1
+            stream.receive(start().to_json())
+            assert connection.asked[1:] == [("keep",)]
+
+    @pytest.mark.parametrize("account", ["AC1", "AC2"])
+    def test_another_account_is_refused(self, connection, caplog, account):
+        stream = Stream(connection, Settings(twilio_account_sid=account))
+        message = stream.receive(start().to_json())  # of AC1
+        if account == "AC1":
+            assert message == start()
+            assert connection.asked == [("keep",)]
+        else:
+            assert message is None
+            assert connection.asked == [("close", 1008, "this server takes the streams of another account")]
+            assert "$.start.accountSid: AC1 is not TWILIO_ACCOUNT_SID" in warnings(caplog)[0]
 
 
 class TestLoss:
@@ -195,8 +239,8 @@ class TestSummary:
         assert receive(CONNECTED).summary() == "Stream (not started): 0.00 s; 0 messages lost, 0 late, 0 bad"
 
 
-def test_an_exception_names_the_stream():
-    with pytest.raises(KeyError) as caught, Stream() as stream:
+def test_an_exception_names_the_stream(connection):
+    with pytest.raises(KeyError) as caught, Stream(connection, Settings()) as stream:
         stream.receive(start().to_json())
         raise KeyError("event")
     assert caught.value.__notes__ == [f"in stream {SID}"]
