@@ -31,7 +31,7 @@ def media(ws: WebSocket) -> None:
             data = ws.receive()
             if data is None:  # the connection is gone
                 continue
-            # Messages are JSON encoded strings; the class tells which event it is.
+            # Messages are JSON encoded strings. The class tells the event; None is one of no use (see the log).
             message = stream.receive(data)
             match message:
                 case Connected():

@@ -2,7 +2,7 @@
 
 `messages`   Twilio's messages as types: parse, print, send
 `stream`     the life of one stream: order, gaps, counts, the closing summary
-`signature`  X-Twilio-Signature
+`signature`  X-Twilio-Signature: to make one, and to judge it
 `mulaw`      G.711 mu-law to 16-bit PCM and back
 `config`     the settings, from the environment and `.env`
 `twiml`      the `<Stream>` of a TwiML document
@@ -11,6 +11,9 @@
 The modules above know of no socket, no Flask and no gevent. Those below are where these meet:
 
 `sockets`    Flask-Sockets' decorator on today's Flask
+`frames`     RFC 6455 on bytes
+`websocket`  one WebSocket: receive, send, close, and what bounds it
+`live`       the live WebSockets: whose turn it is to be read, and who is overdue
 `server`     the handler that upgrades to a WebSocket, and `serve`
 `client`     the WebSocket as Twilio opens it
 `caller`     a simulated Twilio: `python -m mediastreams.caller`

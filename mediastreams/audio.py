@@ -20,9 +20,12 @@ def read(path: str) -> list[bytes]:
     positive one (0xFF). Raises `AudioError` where the file cannot be read, is empty or has more channels.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{path} cannot be read as a sound file: {error}") from None
+        with open(path, "rb") as file:
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from None
+    except soundfile.SoundFileError:
+        raise AudioError(f"{path} cannot be read: it is not a sound file that libsndfile knows") from None
     length, channels = samples.shape
     if not length:
         raise AudioError(f"{path} holds no sound")

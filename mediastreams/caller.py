@@ -11,12 +11,15 @@ The sample is two voices of flite (slt, rms), 300-3400 Hz: the caller left, the 
 """
 
 import argparse
+import contextlib
 import math
 import secrets
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import gevent
@@ -41,6 +44,7 @@ from mediastreams.messages import (
     StopMetadata,
     Track,
     parse_sent,
+    printable,
 )
 
 SAMPLE = Path(__file__).with_name("sample.wav")
@@ -50,6 +54,7 @@ CHUNK_BYTES = 160  # 20 ms of mu-law at 8 kHz
 FIRST_TIMESTAMP = 155  # ms, as in a captured call; it is not 0
 FIRST_DIGIT, DIGIT_EVERY = 25, 12  # chunks: keys are pressed from 0.5 s on, four a second
 BUFFER_SECONDS = 600  # what Twilio buffers to play
+LONGEST_SECONDS = 4 * 3600  # Twilio ends a call after 4 hours
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,10 @@ class Plan:
     def chunks(self) -> int:
         """The number of chunks of each track."""
         return len(next(iter(self.tracks.values()))) // CHUNK_BYTES
+
+
+class OptionError(Exception):
+    """A command line that cannot be used; the sentence says why."""
 
 
 class Playback:
@@ -132,12 +141,18 @@ class Call:
         self._account_sid = "AC" + secrets.token_hex(16)
         self._call_sid = "CA" + secrets.token_hex(16)
         self._sequence_number = 0
+        self._hung_up = False
         self._stopped = False
         self._client = Client(plan.url, plan.auth_token, Playback(self).receive)
 
     def say(self, line: str) -> None:
         """Print one line of the call's progress."""
-        print(f"{self._label}{line}", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # the call goes on where nobody reads of it
+            print(f"{self._label}{line}", flush=True)
+
+    def hang_up(self) -> None:
+        """End the call early, with what Twilio sends when a person hangs up."""
+        self._hung_up = True
 
     def run(self) -> None:
         """Call, speak and hang up. Raises `CallError` where Twilio would report an error."""
@@ -175,6 +190,8 @@ class Call:
         chunk = 0
         for i in range(self.plan.chunks):
             self._wait_until(began, i)
+            if self._hung_up:
+                return
             for track, track_audio in self.plan.tracks.items():
                 chunk += 1
                 media = MediaMetadata(
@@ -215,29 +232,31 @@ class Call:
 def main(arguments: list[str] | None = None) -> int:
     """Make the calls that the command line asks for; return the exit status.
 
-    0: every call went through; 1: a call failed, and a line on stderr says why. A command line that
-    cannot be used exits with 2 (argparse).
+    0: every call went through; 1: a call failed, and a line on stderr says why; 2: the command line
+    cannot be used, and a line says why. Ctrl-C hangs up, a second one ends the program.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)
-    except twiml.TwimlError as error:
-        print(f"Failed: {error}", file=sys.stderr)
-        return 1
-    except (audio.AudioError, ValueError) as error:
-        parser.error(str(error))
+    except (OptionError, audio.AudioError, twiml.TwimlError) as error:
+        print(f"Failed: {printable(str(error))}", file=sys.stderr)
+        return 1 if getattr(error, "code", None) else 2
     labels = [f"call {n}: " for n in range(1, options.calls + 1)] if options.calls > 1 else [""]
-    calls = [gevent.spawn(_run, Call(plan, label), label) for label in labels]
-    try:
-        gevent.joinall(calls)
-    except KeyboardInterrupt:
-        print("Hung up.", file=sys.stderr)
-        return 130
-    failed = sum(not call.value for call in calls)
+    calls = [Call(plan, label) for label in labels]
+    running = [gevent.spawn(_run, call, label) for call, label in zip(calls, labels, strict=True)]
+    interrupt = gevent.signal_handler(signal.SIGINT, lambda: _hang_up(calls, interrupt))
+    gevent.joinall(running)
+    failed = sum(not call.value for call in running)
     if options.calls > 1:
         print(f"{options.calls - failed} calls went through, {failed} failed")
     return 1 if failed else 0
+
+
+def _hang_up(calls: list[Call], interrupt: Any) -> None:
+    interrupt.cancel()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for call in calls:
+        call.hang_up()
 
 
 def _run(call: Call, label: str) -> bool:
@@ -257,7 +276,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", help="ws:// or wss:// (default: the TwiML's, else the server here)")
     add("--twiml", metavar="FILE", help="take url, track and parameters from the <Stream> of this TwiML")
-    add("--audio", metavar="FILE.wav", default=str(SAMPLE), help="what is said: left inbound, right outbound")
+    add(
+        "--audio",
+        metavar="FILE.wav",
+        default=str(SAMPLE),
+        help="what is said (default: a sample): the left channel is inbound, the right one outbound; "
+        "mono is the only track, or the inbound one of both",
+    )
     add("--seconds", type=float, metavar="N", help="length of the call; the audio repeats (default: once)")
     add("--track", choices=tuple(twiml.TRACKS), help="default: the TwiML's, else inbound_track")
     add("--parameter", action="append", default=[], metavar="NAME=VALUE", help="a custom parameter")
@@ -270,22 +295,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """Turn the command line into a `Plan`. Raises `ValueError`, `AudioError` or `TwimlError`."""
+    """Turn the command line into a `Plan`. Raises `OptionError`, `AudioError` or `TwimlError`."""
     noun = twiml.read(options.twiml) if options.twiml else None
     parameters = dict(noun.parameters) if noun else {}
     for parameter in options.parameter:
         name, equals, value = parameter.partition("=")
-        if not name or not equals:
-            raise ValueError(f"--parameter {parameter}: it must be NAME=VALUE")
+        if not name or not equals or not parameter.isprintable():
+            raise OptionError(f"--parameter {parameter}: it must be NAME=VALUE, in text")
+        twiml.check_parameter(name, value)
         parameters[name] = value
-    bidirectional = noun is None or noun.bidirectional
-    if set(options.digits) - set("0123456789*#ABCD"):
-        raise ValueError(f"--digits {options.digits}: keys are 0-9, *, # and A-D")
-    if options.digits and not bidirectional:
-        raise ValueError("--digits: Twilio sends them on bidirectional streams only, <Connect><Stream>")
-    if options.calls < 1:
-        raise ValueError(f"--calls {options.calls}: it must be 1 or more")
     track = options.track or (noun.track if noun else "inbound_track")
+    # Only <Start> streams another track than inbound_track.
+    bidirectional = noun.bidirectional if noun else track == "inbound_track"
+    if set(options.digits) - set("0123456789*#ABCD"):
+        raise OptionError(f"--digits {options.digits}: keys are 0-9, *, # and A-D")
+    if options.digits and not bidirectional:
+        raise OptionError("--digits: Twilio sends them on a bidirectional stream only, <Connect><Stream>")
+    if bidirectional and track != "inbound_track":
+        raise twiml.TwimlError(31941, f'invalid track "{track}": <Connect> streams inbound_track only')
+    if options.calls < 1:
+        raise OptionError(f"--calls {options.calls}: it must be 1 or more")
+    if options.seconds is not None and not 0 < options.seconds <= LONGEST_SECONDS:
+        raise OptionError(
+            f"--seconds {options.seconds:g}: it must be more than 0, and {LONGEST_SECONDS} at most"
+        )
     return Plan(
         url=_url(options.url, noun),
         tracks=_tracks(track, audio.read(options.audio), options.seconds),
@@ -299,21 +332,22 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _url(given: str | None, noun: twiml.StreamNoun | None) -> str:
+    """Return the address to dial: the given one, else the TwiML's, else that of this machine's server."""
     url = given or (noun.url if noun else _own_server(config.load()))
-    parts = urlsplit(url)
-    if parts.scheme == "ws" and (given or parts.hostname in ("localhost", "127.0.0.1", "::1")):
-        # Twilio dials wss only; without a tunnel, the server on this machine has no TLS.
-        twiml.check_url(urlunsplit(parts._replace(scheme="wss")))
-    else:
+    plain = url.startswith("ws://")
+    if plain and noun and not given and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
         twiml.check_url(url)
+    # Without a tunnel the server has no TLS: to a person, though not to Twilio, ws:// is an address.
+    twiml.check_url(f"wss{url[2:]}" if plain else url)
+    parts = urlsplit(url)
     if parts.query or parts.fragment:
-        print(f"Warning: Twilio drops the query string of {url}; use <Parameter> instead", file=sys.stderr)
+        print(f"Warning: Twilio drops the query string of {printable(url)}; use <Parameter>", file=sys.stderr)
     return urlunsplit(parts._replace(query="", fragment="", path=parts.path or "/"))
 
 
 def _own_server(settings: config.Settings) -> str:
     # By its address: on macOS "localhost" may reach the AirPlay Receiver, on the same port of ::1.
-    host = settings.http_server_host.replace("0.0.0.0", "127.0.0.1")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_server_host, settings.http_server_host)
     return f"ws://{f'[{host}]' if ':' in host else host}:{settings.http_server_port}/media"
 
 
@@ -322,9 +356,7 @@ def _tracks(track: str, channels: list[bytes], seconds: float | None) -> dict[Tr
 
     A mono file is what the only track says, or the inbound one of two; the other is silent.
     """
-    length = len(channels[0]) if seconds is None else round(seconds * audio.RATE)
-    if length < 1:
-        raise ValueError(f"--seconds {seconds}: it must be more than 0")
+    length = len(channels[0]) if seconds is None else math.ceil(seconds * audio.RATE)
     size = math.ceil(length / CHUNK_BYTES) * CHUNK_BYTES
     tracks: dict[Track, bytes] = {}
     for name in twiml.TRACKS[track]:

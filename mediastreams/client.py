@@ -7,6 +7,7 @@ one process holds many calls, and names each failure with the error code that Tw
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
@@ -122,7 +123,9 @@ class Client:
 
     def drop(self) -> None:
         """Reset the connection (TCP RST), without a Close."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        )
         self._abandon()
 
     def _abandon(self) -> None:
@@ -181,7 +184,7 @@ class Client:
         except OSError as error:
             raise CallError(31920, f"the connection ended without an answer: {error.strerror}") from None
         if not isinstance(response, Response):
-            raise CallError(31920, "the connection ended without an answer, or with one that is not HTTP")
+            raise CallError(31920, "the connection ended without an answer, or with one that is not HTTP/1.1")
         return self._judge(response)
 
     def _judge(self, response: Response) -> str:

@@ -3,15 +3,18 @@
 This is the only module that reads the environment. A setting that is empty counts as not set.
 """
 
+import io
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import dotenv
+from dotenv.parser import parse_stream
 
 
 class SettingError(Exception):
@@ -137,22 +140,28 @@ class Settings:
     gather_ms: int = 40
 
     @classmethod
-    def read(cls, environ: Mapping[str, str | None]) -> Self:
-        """Return the settings that `environ` gives. Raises `SettingError` for the first it cannot use."""
+    def read(cls, *sources: Mapping[str, str | None]) -> Self:
+        """Return the settings that the sources give, the first of them first.
+
+        Raises `SettingError` for the first that cannot be used.
+        """
         values = {}
-        for setting in (each.name for each in fields(cls)):
-            for name in filter(None, (setting.upper(), _ELSE.get(setting))):
-                if text := (environ.get(name) or "").strip():
-                    values[setting] = _read(name, text, _KINDS[setting])
-                    break
+        for setting, kind in _KINDS.items():
+            for name, text in _given(setting, sources):
+                try:
+                    values[setting] = kind.read(text)
+                except ValueError:
+                    shown = "(not shown)" if kind.secret else text
+                    raise SettingError(name, shown, kind.allowed) from None
+                break
         return cls(**values)
 
 
-def _read(name: str, text: str, kind: _Kind) -> Any:
-    try:
-        return kind.read(text)
-    except ValueError:
-        raise SettingError(name, "(not shown)" if kind.secret else text, kind.allowed) from None
+def _given(setting: str, sources: Iterable[Mapping[str, str | None]]) -> Iterator[tuple[str, str]]:
+    for source in sources:
+        for name in filter(None, (setting.upper(), _ELSE.get(setting))):
+            if text := (source.get(name) or "").strip():
+                yield name, text
 
 
 def load() -> Settings:
@@ -161,13 +170,19 @@ def load() -> Settings:
     The program then exits with one line that names the setting, its value and what is allowed.
     """
     try:
-        return Settings.read({**_dotenv(), **os.environ})
+        return Settings.read(os.environ, _dotenv())
     except SettingError as error:
         sys.exit(str(error))
 
 
 def _dotenv() -> Mapping[str, str | None]:
     try:
-        return dotenv.dotenv_values(".env")
+        text = Path(".env").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f".env cannot be read: {error}")
+    for line in parse_stream(io.StringIO(text)):
+        if line.error:  # dotenv_values would pass over it
+            sys.exit(f".env cannot be read: line {line.original.line} is not NAME=VALUE")
+    return dotenv.dotenv_values(stream=io.StringIO(text))

@@ -209,10 +209,17 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             request = f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
             logger.info('%s "%s" %s', self.peer, printable(request), getattr(self, "code", "-"))
 
+    def _handle_client_error(self, ex: Exception) -> Any:
+        """Log in one line what a peer sent instead of HTTP; pywsgi prints some of it as a traceback."""
+        tls = self.requestline.startswith("\x16\x03")
+        what = "TLS, where plain HTTP is spoken (use http:// and ws:// here)" if tls else "not HTTP"
+        logger.warning("%s: refused with 400, this is %s", self.peer, what)
+        return ("400", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
     def log_error(self, message: str, *values: object) -> None:
-        """Log in one line what a peer sent instead of HTTP, such as TLS or a scan."""
+        """Log in one line what else pywsgi has to say of a peer."""
         text = printable(message % values if values else message)
-        logger.warning("%s %s", self.peer, text[:_MOST_SHOWN])
+        logger.warning("%s: %s", self.peer, text[:_MOST_SHOWN])
 
 
 def handler_of(house: House) -> type[Handler]:

@@ -45,19 +45,11 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
         """
         try:
             handler, values = self.ws.url_map.bind_to_environ(environ).match()
-        except NotFound:
-            return self.wsgi_app(environ, start_response)
-        except (WebsocketMismatch, MethodNotAllowed) as error:
-            if self.app.url_map.bind_to_environ(environ).test():
+        except (NotFound, WebsocketMismatch, MethodNotAllowed) as error:
+            flask = self.app.url_map.bind_to_environ(environ)
+            if flask.test() or (isinstance(error, NotFound) and not flask.websocket):
                 return self.wsgi_app(environ, start_response)
-            if isinstance(error, MethodNotAllowed):
-                return error(environ, start_response)
-            upgrade_required = refusal(
-                426,
-                "This is a WebSocket endpoint: connect to it with wss:// (ws:// on this machine).",
-                {"Upgrade": "websocket", "Connection": "Upgrade"},
-            )
-            return upgrade_required(environ, start_response)
+            return self._refusal(error)(environ, start_response)
         except HTTPException as error:
             return error(environ, start_response)
         try:
@@ -72,6 +64,18 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
                 logger.exception("The function of %s failed", environ["PATH_INFO"])
                 websocket.close(1011, "internal error")
         return []
+
+    @staticmethod
+    def _refusal(error: HTTPException) -> HTTPException:
+        if isinstance(error, NotFound):
+            return refusal(404, "There is no WebSocket at this path.")
+        if isinstance(error, MethodNotAllowed):
+            return error
+        return refusal(
+            426,
+            "This is a WebSocket endpoint: connect to it with wss:// (ws:// on this machine).",
+            {"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
 
 
 def _upgrade(environ: "WSGIEnvironment") -> Any:

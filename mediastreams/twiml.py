@@ -16,7 +16,8 @@ TRACKS: dict[str, tuple[Track, ...]] = {
     "outbound_track": ("outbound",),
     "both_tracks": ("inbound", "outbound"),
 }
-_MOST_OF_A_PARAMETER = 500
+_ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName"}
+_MOST_OF_A_PARAMETER = 499
 
 
 class TwimlError(Exception):
@@ -53,8 +54,10 @@ def read(path: str) -> StreamNoun:
         response = ET.parse(path).getroot()
     except OSError as error:
         raise TwimlError(None, f"{path} cannot be read: {error.strerror}") from None
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the latter two: an encoding it cannot read
         raise TwimlError(12100, f"{path} is not well-formed XML: {error}") from None
+    if response.tag != "Response":
+        raise TwimlError(None, f"{path} is not TwiML: its root must be <Response>, not <{response.tag}>")
     for verb in ("Start", "Connect"):
         stream = response.find(f"{verb}/Stream")
         if stream is not None:
@@ -63,6 +66,8 @@ def read(path: str) -> StreamNoun:
 
 
 def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
+    if unknown := set(element.attrib) - _ATTRIBUTES:
+        raise TwimlError(12200, f"<Stream> has no attribute {', '.join(sorted(unknown))}")
     track = element.get("track", "inbound_track")
     if track not in TRACKS or (bidirectional and track != "inbound_track"):
         allowed = "inbound_track" if bidirectional else ", ".join(TRACKS)
@@ -70,10 +75,17 @@ def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
     parameters = {}
     for parameter in element.iter("Parameter"):
         name, value = parameter.get("name", ""), parameter.get("value", "")
-        if len(name) + len(value) >= _MOST_OF_A_PARAMETER:
-            raise TwimlError(None, f'<Parameter name="{name}"> is too long: name and value, 499 at most')
+        check_parameter(name, value)
         parameters[name] = value
     return StreamNoun(element.get("url", ""), track, parameters, bidirectional)
+
+
+def check_parameter(name: str, value: str) -> None:
+    """Raise `TwimlError` where name and value of a `<Parameter>` have more than 499 characters together."""
+    if len(name) + len(value) > _MOST_OF_A_PARAMETER:
+        raise TwimlError(
+            None, f'parameter "{name}" is too long: name and value, {_MOST_OF_A_PARAMETER} at most'
+        )
 
 
 def check_url(url: str) -> None:
@@ -81,6 +93,7 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         _ = parts.port
+        (parts.hostname or "").encode("idna")  # as the name will be looked up
     except ValueError as error:
         raise TwimlError(31923, f'malformed URL "{url}": {error}') from None
     if parts.scheme != "wss":

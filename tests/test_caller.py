@@ -5,15 +5,17 @@ import os
 import pty
 import re
 import select
+import signal
+import subprocess
 import sys
 import threading
 import time
 import wave
 from base64 import b64decode
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 import pytest
-from conftest import ROOT, environment, run_caller
+from conftest import ROOT, SECONDS, environment, run_caller
 from test_client import listen  # noqa: F401  (a fixture)
 from websockets.sync.server import serve
 
@@ -269,20 +271,58 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--audio", "no-such.wav"], "no-such.wav cannot be read as a sound file"),
+            (["--audio", "no-such.wav"], "no-such.wav cannot be read: No such file or directory"),
             (["--parameter", "name"], "it must be NAME=VALUE"),
             (["--digits", "12x"], "--digits 12x"),
             (["--calls", "0"], "--calls 0"),
             (["--seconds", "0"], "it must be more than 0"),
-            (["--seconds", "nan"], "--seconds"),
-            (["--track", "both"], "invalid choice"),
+            (["--seconds", "nan"], "it must be more than 0"),
+            (["--seconds", "inf"], "14400 at most"),
+            (["--parameter", "a=" + "b" * 499], "too long"),
+            (["--parameter", b"a=\xff"], "in text"),
+            (["--track", "both_tracks", "--digits", "1"], "on a bidirectional stream only"),
+            (["--twiml", "no-such.xml"], "no-such.xml cannot be read"),
         ],
     )
-    def test_what_cannot_be_used_is_said(self, arguments, words):
+    def test_what_cannot_be_used_is_said_in_one_line(self, arguments, words):
         result = run_caller(*arguments)
         assert result.returncode == 2
         assert words in result.stderr
-        assert "Traceback" not in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("url", "code"),
+        [
+            ("127.0.0.1:5000/media", 31922),
+            ("http://127.0.0.1:5000/media", 31922),
+            ("ws://[::1/media", 31923),
+            ("ws://a..b/media", 31923),
+            ("ws://127.0.0.1:99999/media", 31923),
+        ],
+    )
+    def test_an_address_that_cannot_be_dialled(self, url, code):
+        result = run_caller(url)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"Failed: {code} ")
+        assert result.stderr.count("\n") == 1
+
+    def test_ctrl_c_hangs_up(self, record):
+        url, calls, _ = record
+        command = [sys.executable, "-m", "mediastreams.caller", url, "--seconds", "60"]
+        with Popen(command, stdout=PIPE, stderr=PIPE, cwd=ROOT, env=environment(), text=True) as process:
+            while "started" not in process.stdout.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            printed, errors = process.communicate(timeout=SECONDS)
+        assert (process.returncode, errors) == (0, "")
+        assert "Stopped: " in printed
+        assert events(calls[0])[-1] == "stop"
+
+    def test_the_call_goes_on_where_nobody_reads_of_it(self, record):
+        url, _, _ = record
+        command = f"{sys.executable} -m mediastreams.caller {url} --fast | true"
+        run = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True)
+        assert run.stderr == b""
 
     def test_without_a_url_it_calls_the_server_of_the_settings(self, server):
         result = run_caller("--fast", "--seconds", "0.1", HTTP_SERVER_PORT=str(server.port))

@@ -13,7 +13,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 HTTP = "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{}"
-NO_HTTP = "31920 handshake failed: the connection ended without an answer, or with one that is not HTTP"
+NO_HTTP = "31920 handshake failed: the connection ended without an answer, or with one that is not HTTP/1.1"
 
 
 def refuse(status, body="", headers=""):

@@ -9,21 +9,62 @@ from mediastreams import config
 from mediastreams.config import SettingError, Settings
 
 ROOT = Path(__file__).parent.parent
-DEFAULTS = {field.name.upper(): str(field.default) for field in fields(Settings)}
+DEFAULTS = {
+    field.name.upper(): "" if field.default is None else str(field.default) for field in fields(Settings)
+}
 
 
 class TestRead:
     def test_defaults(self):
-        assert Settings.read({}) == Settings(5000, "127.0.0.1", "INFO")
+        assert Settings.read({}) == Settings(
+            http_server_port=5000,
+            http_server_host="127.0.0.1",
+            log_level="INFO",
+            public_url=None,
+            twilio_auth_token=None,
+            twilio_account_sid=None,
+            max_streams=1000,
+            max_message_bytes=65536,
+            start_timeout=10,
+            idle_timeout=30,
+            drain_timeout=30,
+            gather_ms=40,
+        )
 
     def test_values(self):
         environ = {"HTTP_SERVER_PORT": "8080", "HTTP_SERVER_HOST": "::", "LOG_LEVEL": "debug"}
         assert Settings.read(environ) == Settings(8080, "::", "DEBUG")
+        assert Settings.read({"START_TIMEOUT": "0.5", "GATHER_MS": "0"}) == Settings(
+            start_timeout=0.5, gather_ms=0
+        )
+
+    @pytest.mark.parametrize(
+        ("value", "url"),
+        [
+            ("https://example.ngrok.app", "wss://example.ngrok.app"),
+            ("http://example.ngrok.app/", "wss://example.ngrok.app"),
+            ("wss://Example.com:8443/media", "wss://Example.com:8443/media"),
+            ("ws://example.com/media/", "wss://example.com/media"),
+            ("example.com", "wss://example.com"),
+            ("example.com:8443/twilio", "wss://example.com:8443/twilio"),
+        ],
+    )
+    def test_public_url_is_normalised(self, value, url):
+        assert Settings.read({"PUBLIC_URL": value}).public_url == url
+
+    def test_the_token_is_not_shown(self):
+        settings = Settings.read({"TWILIO_AUTH_TOKEN": "0123456789abcdef"})
+        assert settings.twilio_auth_token == "0123456789abcdef"
+        assert "0123456789abcdef" not in repr(settings)
+        with pytest.raises(SettingError) as caught:
+            Settings.read({"TWILIO_AUTH_TOKEN": "secret token"})
+        assert "secret" not in str(caught.value)
 
     def test_port_where_the_platform_sets_it(self):
         assert Settings.read({"PORT": "80"}).http_server_port == 80
         assert Settings.read({"PORT": "80", "HTTP_SERVER_PORT": "81"}).http_server_port == 81
         assert Settings.read({"PORT": "80", "HTTP_SERVER_PORT": " "}).http_server_port == 80
+        assert Settings.read({"PORT": "80"}, {"HTTP_SERVER_PORT": "81"}).http_server_port == 80
 
     @pytest.mark.parametrize(
         ("name", "value", "allowed"),
@@ -35,6 +76,17 @@ class TestRead:
             ("PORT", "5000.0", "a port number from 0 to 65535"),
             ("HTTP_SERVER_HOST", "http://localhost", "a host name or an IP address of this machine"),
             ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+            ("PUBLIC_URL", "ftp://example.com", "an address such as https://example.ngrok.app"),
+            ("PUBLIC_URL", "https://", "an address such as https://example.ngrok.app"),
+            ("PUBLIC_URL", "https://a:b", "an address such as https://example.ngrok.app"),
+            ("PUBLIC_URL", "https://me:pw@a", "an address such as https://example.ngrok.app"),
+            ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hexadecimal digits"),
+            ("MAX_STREAMS", "0", "a number from 1 to 1000000"),
+            ("MAX_MESSAGE_BYTES", "64k", "a number of bytes from 1024 to 1073741824"),
+            ("START_TIMEOUT", "0", "seconds, more than 0 and at most 86400"),
+            ("IDLE_TIMEOUT", "nan", "seconds, more than 0 and at most 86400"),
+            ("DRAIN_TIMEOUT", "soon", "seconds, more than 0 and at most 86400"),
+            ("GATHER_MS", "-1", "milliseconds from 0 to 1000"),
         ],
     )
     def test_a_value_that_cannot_be_used(self, name, value, allowed):
@@ -58,6 +110,12 @@ class TestLoad:
         assert result.stderr == (
             "LOG_LEVEL='LOUD' cannot be used: it must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL\n"
         )
+
+    @pytest.mark.parametrize("text", ["LOG_LEVEL=INFO\nHTTP_SERVER_PORT: 81\n", "A=1\nLOG_LEVEL='INFO\n"])
+    def test_a_dotenv_line_that_is_not_one_is_named(self, tmp_path, text):
+        (tmp_path / ".env").write_text(text)
+        result = run("-c", self.SHOW, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (1, ".env cannot be read: line 2 is not NAME=VALUE\n")
 
     def test_a_dotenv_that_is_not_text_is_one_line(self, tmp_path):
         (tmp_path / ".env").write_bytes(b"LOG_LEVEL=\xff\xfe\n")
@@ -85,5 +143,5 @@ class TestDocumented:
     def test_readme(self):
         text = (ROOT / "README.md").read_text()
         table = text.partition("| setting | default |")[2].partition("\n\n")[0]
-        rows = re.findall(r"^\| `(\w+)`[^|]* \| `?([^|`]*)`? \|", table, re.MULTILINE)
+        rows = re.findall(r"^\| `(\w+)`[^|]* \| `?([^|`]*?)`? ?\|", table, re.MULTILINE)
         assert dict(rows) == DEFAULTS

@@ -46,8 +46,8 @@ class TestHandshake:
     @pytest.mark.parametrize(
         ("request_bytes", "status", "body"),
         [
-            (handshake("GET /nope HTTP/1.1"), 404, "Not Found"),
-            (handshake("GET /media/ HTTP/1.1"), 404, "Not Found"),
+            (handshake("GET /nope HTTP/1.1"), 404, "no WebSocket at this path"),
+            (handshake("GET /media/ HTTP/1.1"), 404, "no WebSocket at this path"),
             (handshake("POST /media HTTP/1.1", Content_Length="0"), 405, "Method Not Allowed"),
             (handshake(Sec_WebSocket_Version="8"), 426, "version 13"),
             (handshake(Sec_WebSocket_Version=None), 426, "version 13"),
