@@ -31,7 +31,7 @@ def media(ws: WebSocket) -> None:
             data = ws.receive()
             if data is None:  # the connection is gone
                 continue
-            # Messages are JSON encoded strings. The class tells the event; None is one of no use (see the log).
+            # Messages are JSON encoded strings; the class tells the event. None: of no use, and logged.
             message = stream.receive(data)
             match message:
                 case Connected():

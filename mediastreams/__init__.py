@@ -15,6 +15,7 @@ The modules above know of no socket, no Flask and no gevent. Those below are whe
 `websocket`  one WebSocket: receive, send, close, and what bounds it
 `live`       the live WebSockets: whose turn it is to be read, and who is overdue
 `server`     the handler that upgrades to a WebSocket, and `serve`
+`worker`     the same under gunicorn
 `client`     the WebSocket as Twilio opens it
 `caller`     a simulated Twilio: `python -m mediastreams.caller`
 """

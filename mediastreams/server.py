@@ -6,6 +6,7 @@ only report 31921 for whatever is wrong. Here the application runs first, and a 
 
 import base64
 import binascii
+import contextlib
 import errno
 import hashlib
 import io
@@ -27,7 +28,7 @@ from mediastreams.live import Live
 from mediastreams.messages import printable
 from mediastreams.signature import handshake_urls, is_signed
 from mediastreams.sockets import UPGRADE, refusal
-from mediastreams.websocket import CLOSE_SECONDS, WebSocket
+from mediastreams.websocket import CLOSE_SECONDS, WOULD_BLOCK, WebSocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -83,7 +84,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
 
         pywsgi waits for ever.
         """
-        self._deadline = gevent.Timeout.start_new(self.house.settings.start_timeout)
+        self._start_deadline()
         try:
             return super().handle_one_request()
         except gevent.Timeout as expired:
@@ -93,6 +94,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             return None
         finally:
             self._deadline.close()
+
+    def _start_deadline(self) -> None:
+        self._deadline = gevent.Timeout.start_new(self.house.settings.start_timeout)
 
     def run_application(self) -> None:
         """Let the application answer; a route of `Sockets` upgrades through the environment."""
@@ -105,6 +109,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         finally:
             if self.websocket is not None:
                 self._finish(self.websocket)
+            else:  # what is left of the request's body is read now
+                self._start_deadline()
 
     def _health(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         live = self.house.live
@@ -146,8 +152,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.environ["wsgi.websocket"] = self.websocket = websocket
         self.house.live.join(websocket)
         # What came directly behind the handshake is in the HTTP reader's buffer; then that is done with.
-        while ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
-            websocket.take(ahead)
+        with contextlib.suppress(*WOULD_BLOCK):
+            while ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
+                websocket.take(ahead)
         self.rfile.close()
         return websocket
 
@@ -248,23 +255,16 @@ def serve(app: Flask, settings: Settings) -> None:
     except OSError as error:
         sys.exit(_cannot_listen(settings, error))
     house.open()
+    asked, urged = Event(), Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, lambda: (urged if asked.is_set() else asked).set())
     host = settings.http_server_host
     if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
         host = "localhost"
     print(f"Server listening on: http://{host}:{server.server_port}", flush=True)
-    _wait_for_a_signal()
-    drained = gevent.spawn(house.drain)
-    gevent.spawn(_wait_for_a_signal).link(lambda _: drained.kill())
-    drained.join()
+    asked.wait()
+    gevent.wait([gevent.spawn(house.drain), urged], count=1)
     server.stop(timeout=0)
-
-
-def _wait_for_a_signal() -> None:
-    told = Event()
-    watchers = [gevent.signal_handler(number, told.set) for number in (signal.SIGINT, signal.SIGTERM)]
-    told.wait()
-    for watcher in watchers:
-        watcher.cancel()
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask_sockets
 from flask import Blueprint, Flask
+from geventwebsocket.exceptions import WebSocketError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Rule, WebsocketMismatch
 from werkzeug.wrappers import Response
@@ -59,6 +60,8 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
         with self.app.request_context(environ):
             try:
                 handler(websocket, **values)
+            except WebSocketError:
+                pass  # it went on with a WebSocket that has ended; how that came is logged
             except Exception:
                 # The border of the route's function: the peer learns of it by the Close, nobody else.
                 logger.exception("The function of %s failed", environ["PATH_INFO"])

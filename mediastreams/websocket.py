@@ -28,6 +28,7 @@ import gevent
 from gevent import getcurrent
 from gevent.event import Event
 from gevent.hub import get_hub
+from gevent.ssl import SSLSocket
 from geventwebsocket.exceptions import WebSocketError
 from geventwebsocket.websocket import WebSocket as GeventWebSocket
 
@@ -37,11 +38,11 @@ from mediastreams.live import Live
 
 logger = logging.getLogger(__name__)
 
-READ_BYTES = 65536
+READ_BYTES = 16384  # 40 messages; one read of a flood must not hold up the others
 MOST_UNSENT = 65536  # bytes that a peer may leave unread and still have its Pings answered
 CLOSE_SECONDS = 5.0  # for the peer to take what was not sent yet, and to answer a Close
 
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _READ, _WRITE = 1, 2  # libev's names for them
 
 
@@ -87,11 +88,12 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
         self._connection = handler.socket
         self._connection.settimeout(0)
-        # The plain socket under gevent's spares 2 us a read. TLS has none.
-        under = getattr(self._connection, "_sock", self._connection)
+        secure = isinstance(self._connection, SSLSocket)
+        # The plain socket under gevent's spares 2 us a read.
+        under = self._connection if secure else self._connection._sock
         self._recv = under.recv
         self._send = under.send
-        self._pending = getattr(under, "pending", None)  # TLS: what it has decrypted and not handed out
+        self._pending = under.pending if secure else None  # what TLS has decrypted and not handed out
         self._readable = self._hub.loop.io(under.fileno(), _READ)
         self._writable = self._hub.loop.io(under.fileno(), _WRITE)
 
@@ -233,7 +235,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def _wait(self) -> None:
         """Wait until there is something to read, or for the next turn, or until another wakes us."""
         if self._awaited_by is not None:
-            raise WebSocketError("another greenlet receives from this WebSocket")
+            raise RuntimeError("another greenlet receives from this WebSocket")
         self._awaited_by = getcurrent()
         if self._live.gathering and not self._talks_back:
             self.awaits_turn = True
@@ -254,7 +256,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         while True:
             try:
                 data = self._recv(READ_BYTES)
-            except _WOULD_BLOCK:
+            except WOULD_BLOCK:
                 return
             except OSError as error:
                 self._inbox.append(Lost(_sentence(error)))
@@ -320,7 +322,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def _try_to_send(self, data: bytes | bytearray) -> int:
         try:
             return int(self._send(data))
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             return 0
         except OSError as error:
             self._lose(_sentence(error))

@@ -39,7 +39,7 @@ class Server:
         self._thread.start()
 
     def wait_until_it_listens(self, seconds=SECONDS):
-        self.port = int(self.wait_for(r"Server listening on: http://localhost:(\d+)", seconds=seconds)[1])
+        self.port = int(self.wait_for(r"istening (?:on|at): https?://[^:]+:(\d+)", seconds=seconds)[1])
         self.url = f"ws://127.0.0.1:{self.port}/media"
 
     def _read(self):
@@ -76,7 +76,7 @@ class Server:
 
     def messages(self):
         """Return what was logged since the server listens, without time, level and module."""
-        listening = next(i for i, line in enumerate(self.lines) if "Server listening" in line)
+        listening = next(i for i, line in enumerate(self.lines) if "istening " in line)
         return [line.partition(": ")[2] for line in self.lines[listening:] if line.startswith("[")]
 
 

@@ -1,0 +1,663 @@
+"""Measure what a message costs a server: its CPU time, memory and lateness under many paced calls.
+
+    python bench/calls.py                                     this project's server
+    python bench/calls.py --calls 1000 --against all          beside the servers of bench/peers
+    python bench/calls.py --url ws://127.0.0.1:5000/media     only the load, on a server that runs already
+
+Each call sends what Twilio sends: 50 media messages a second of 20 ms each. The server has one core for
+itself and the calls another. What the numbers mean, and how they are taken, is in bench/README.md.
+"""
+
+import argparse
+import base64
+import contextlib
+import gc
+import json
+import os
+import platform
+import random
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+BENCH = Path(__file__).resolve().parent
+ROOT = BENCH.parent
+PEERS = BENCH / "peers"
+
+CHUNK_NS = 20_000_000  # what one media message holds, and the time to the next one
+CHUNK_BYTES = 160
+PER_SECOND = 50
+FIRST_TIMESTAMP = 155  # ms, as in a captured call
+
+SETTLE = 2  # seconds of speech before the window that is measured
+PATIENCE = 20  # seconds to start, to connect, to answer a Close, to end
+TRUSTED_MS = 5  # how late the load itself may be at the 99th percentile
+SATURATED = 0.95  # of a core: from here on messages wait, and the cost of those handled is not known
+
+STREAM_SID = "MZ" + "0" * 32  # all calls carry the same, so that one frame serves them all
+TEXT, CLOSE = 0x1, 0x8
+
+
+class ServerError(Exception):
+    """A server that could not be measured; the text says why."""
+
+
+# The servers
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to measure.
+
+    `command` starts it; `timed` too, but there it obeys BENCH_LATENESS. `packages` is what it is built
+    of, of PyPI or, for Node, of npm.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    timed: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    def version(self, package: str) -> str | None:
+        """Return the version of a package that is installed, else None."""
+        if self.command[0] == "node":
+            try:
+                return json.loads((PEERS / "node_modules" / package / "package.json").read_text())["version"]
+            except FileNotFoundError:
+                return None
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return None
+
+    def missing(self) -> list[str]:
+        """Return what is not installed of what the server needs."""
+        programs = [] if shutil.which(self.command[0]) else [self.command[0]]
+        return programs + [package for package in self.packages if not self.version(package)]
+
+
+def _peer(name: str, *packages: str) -> Server:
+    command = (sys.executable, str(PEERS / f"{name}_server.py"))
+    return Server(name, command, command, packages)
+
+
+_WS = ("node", str(PEERS / "ws_server.mjs"))
+OURS = Server(
+    "app.py",
+    (sys.executable, str(ROOT / "app.py")),
+    (sys.executable, str(BENCH / "lateness.py")),
+    ("flask", "flask-sockets", "gevent", "gevent-websocket", "msgspec"),
+)
+AGAINST = {
+    peer.name: peer
+    for peer in (
+        _peer("fastapi", "fastapi", "uvicorn", "websockets", "uvloop"),
+        _peer("websockets", "websockets", "uvloop"),
+        _peer("aiohttp", "aiohttp", "uvloop"),
+        _peer("picows", "picows", "uvloop", "orjson"),
+        Server("ws", _WS, _WS, ("ws", "bufferutil")),
+    )
+}
+
+
+class Process:
+    """A server that runs on one core; a context manager, which ends it.
+
+    It gets a bare environment and an empty folder, so that no setting or `.env` of whoever measures
+    changes the numbers. `folder` keeps what it writes.
+    """
+
+    def __init__(self, command: tuple[str, ...], core: int, environ: dict[str, str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+        self.folder = Path(self._folder.name)
+        self._output = self.folder / "output"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def url(self) -> str:
+        """Wait until the server listens, and return its address."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for line in self._output.read_text(errors="replace").splitlines():
+                if line.startswith("Server listening on: http://localhost:"):
+                    return f"ws://127.0.0.1:{line.rpartition(':')[2]}/media"
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise ServerError(f"the server did not start:\n{self.last_lines()}")
+
+    def last_lines(self) -> str:
+        """Return the end of what the server printed."""
+        return "\n".join(self._output.read_text(errors="replace").splitlines()[-5:])
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time used so far, user and system, of all threads and child processes."""
+        return sum(map(_cpu_ns, self._pids()))
+
+    def memory_kb(self) -> int:
+        """Return the memory in use, of the child processes too: heaps and stacks, no files."""
+        return sum(map(_memory_kb, self._pids()))
+
+    def stop(self) -> None:
+        """End the server; what it writes at its end is there afterwards."""
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _pids(self) -> list[int]:
+        if self._process.poll() is not None:
+            raise ServerError(f"the server ended:\n{self.last_lines()}")
+        pids = [self._process.pid]
+        for pid in pids:  # grows meanwhile, by the children of each
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                pids += map(int, children.read_text().split())
+        return pids
+
+
+def _cpu_ns(pid: int) -> int:
+    try:
+        # The clock that clock_getcpuclockid(3) names: to the nanosecond, with threads that have ended.
+        return time.clock_gettime_ns(~pid << 3 | 2)
+    except OSError:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def _memory_kb(pid: int) -> int:
+    # Not the whole PSS: its share of the interpreter's pages changes with what else runs on the machine.
+    for file, field in (("smaps_rollup", "Pss_Anon:"), ("status", "RssAnon:")):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+                if line.startswith(field):
+                    return int(line.split()[1])
+    return 0
+
+
+# The calls
+
+
+def frame(data: bytes, opcode: int = TEXT) -> bytes:
+    """Return one masked frame of up to 65,535 bytes (RFC 6455, section 5.2)."""
+    size = len(data)
+    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2)
+    mask = os.urandom(4)
+    masked = int.from_bytes(data) ^ int.from_bytes((mask * (size // 4 + 1))[:size])
+    return bytes([0x80 | opcode]) + length + mask + masked.to_bytes(size)
+
+
+def message(event: str, **fields: object) -> bytes:
+    """Return the frame of one of Twilio's messages."""
+    return frame(json.dumps({"event": event, **fields}, separators=(",", ":")).encode())
+
+
+def media_frames(count: int) -> list[bytes]:
+    """Return the media messages of a call, from its first: `sequenceNumber` 2, after that of `start`."""
+    audio = random.Random(0)
+    return [
+        message(
+            "media",
+            sequenceNumber=str(i + 2),
+            media={
+                "track": "inbound",
+                "chunk": str(i + 1),
+                "timestamp": str(FIRST_TIMESTAMP + 20 * i),
+                "payload": base64.b64encode(audio.randbytes(CHUNK_BYTES)).decode(),
+            },
+            streamSid=STREAM_SID,
+        )
+        for i in range(count)
+    ]
+
+
+class Call:
+    """One call: its connection, which is started at once. `last` is the `sequenceNumber` of its `stop`."""
+
+    def __init__(self, url: str, sid: str, last: int) -> None:
+        self._call = {"accountSid": "AC" + "0" * 32, "callSid": sid}
+        self._last = last
+        self._rest = b""
+        parts = urlsplit(url)
+        self._socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=PATIENCE)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._shake_hands(parts.netloc, parts.path)
+        start = {
+            **self._call,
+            "streamSid": STREAM_SID,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": {"messages": str(last)},
+        }
+        self._socket.sendall(message("connected", protocol="Call", version="1.0.0"))
+        self._socket.sendall(message("start", sequenceNumber="1", start=start, streamSid=STREAM_SID))
+        self._socket.setblocking(False)
+
+    def _shake_hands(self, host: str, path: str) -> None:
+        request = (
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Twilio.TmeWs/1.0\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
+        )
+        self._socket.sendall(request.encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            received = self._socket.recv(4096)
+            if not received:
+                raise ServerError(f"no answer to a handshake: {answer!r}")
+            answer += received
+        if not answer.startswith(b"HTTP/1.1 101"):
+            raise ServerError(f"the answer to a handshake: {answer.splitlines()[0].decode()}")
+
+    def send(self, data: bytes) -> bool:
+        """Send a frame without waiting; return False where the server does not take it.
+
+        A frame that was taken in part is completed before the next one.
+        """
+        try:
+            if self._rest:
+                self._rest = self._rest[self._socket.send(self._rest) :]
+                if self._rest:
+                    return False
+            self._rest = data[self._socket.send(data) :]
+        except OSError:  # full, or gone
+            return False
+        return True
+
+    def stop(self, deadline: float) -> None:
+        """Send what is left, `stop` and a Close."""
+        stop = message("stop", sequenceNumber=str(self._last), stop=self._call, streamSid=STREAM_SID)
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        with contextlib.suppress(OSError):  # then it gets no answer either
+            self._socket.sendall(self._rest + stop + frame((1000).to_bytes(2), CLOSE))
+
+    def end(self, deadline: float) -> bool:
+        """Wait for the server's Close or the end of the connection; say whether one came."""
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            answer = self._socket.recv(4096)
+        except OSError:
+            return False
+        finally:
+            self._socket.close()
+        return not answer or answer[0] == 0x80 | CLOSE
+
+
+class Load:
+    """Many calls at once, their phases spread evenly over the 20 ms of a chunk.
+
+    First `settle`, then `speak` for the `seconds` that are measured, then `hang_up`. `sent` holds when
+    each message was sent, in ns of the monotonic clock and in the order of sending (`index`); 0: not
+    sent, because the server did not take it. `unanswered` counts the calls whose Close got no answer.
+    """
+
+    def __init__(self, url: str, calls: int, seconds: float) -> None:
+        settling = round(min(SETTLE, seconds) * PER_SECOND)
+        self._frames = media_frames(settling + round(seconds * PER_SECOND))
+        self.steps = range(settling, len(self._frames))  # of each call, those that are measured
+        self.sent = array("q", bytes(8 * calls * len(self._frames)))
+        self.unanswered = 0
+        self.sids = [f"CA{n:032x}" for n in range(calls)]
+        try:
+            self._calls = [Call(url, sid, len(self._frames) + 2) for sid in self.sids]
+        except OSError as error:
+            raise ServerError(f"cannot call {url}: {error}") from None
+        self._began = time.monotonic_ns()
+
+    def index(self, step: int, call: int) -> int:
+        """Return where in `sent` the media message `step` of the call stands."""
+        return step * len(self._calls) + call
+
+    def settle(self) -> None:
+        """Speak until all are used to it. The calls begin now, however long it took to connect."""
+        self._began = time.monotonic_ns()
+        self._pace(range(self.steps.start))
+
+    def speak(self) -> None:
+        """Speak for the time that is measured."""
+        self._pace(self.steps)
+
+    def hang_up(self) -> None:
+        """Send `stop` and a Close on each call, and wait a bounded time for the answers."""
+        deadline = time.monotonic() + PATIENCE
+        for call in self._calls:
+            call.stop(deadline)
+        self.unanswered = sum(not call.end(deadline) for call in self._calls)
+
+    def messages(self) -> int:
+        """Return the number of messages sent in the time that is measured."""
+        return sum(1 for _ in self._sent_of_window())
+
+    def unsent(self) -> int:
+        """Return the number of messages that the server did not take."""
+        return self.sent.count(0)
+
+    def late_ms(self) -> float:
+        """Return by how much the load itself was late, at the 99th percentile."""
+        late = sorted(self.sent[i] - self._due(i) for i in self._sent_of_window())
+        return percentile(late, 0.99) / 1e6
+
+    def _sent_of_window(self) -> Iterator[int]:
+        return (i for i in range(self.index(self.steps.start, 0), len(self.sent)) if self.sent[i])
+
+    def _due(self, i: int) -> int:
+        return self._began + i * CHUNK_NS // len(self._calls)
+
+    def _pace(self, steps: range) -> None:
+        """Send each call its messages when they are due; those that are overdue, at once."""
+        began, calls, sent = self._began, self._calls, self.sent
+        count, clock, sleep = len(calls), time.monotonic_ns, time.sleep
+        i = self.index(steps.start, 0)
+        gc.disable()  # nothing here makes cycles, and a collection would be late messages
+        for step in steps:
+            data = self._frames[step]
+            for call in calls:
+                now = clock()
+                due = began + i * CHUNK_NS // count
+                if now < due:
+                    sleep((due - now) / 1e9)
+                    now = clock()
+                if call.send(data):
+                    sent[i] = now
+                i += 1
+        gc.enable()
+
+
+def percentile(ordered: list[int], part: float) -> int:
+    """Return the value that `part` of the values do not exceed; 0 where there are none."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0
+
+
+# The measuring
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The core of the server and that of the load."""
+
+    server: int
+    load: int
+
+    @classmethod
+    def take(cls) -> Self:
+        """Return two of the cores that this process may use, the same twice if it has only one."""
+        cores = sorted(os.sched_getaffinity(0))
+        return cls(server=cores[-1], load=cores[0])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run measured: µs of CPU a message, share of a core, kB of memory a call."""
+
+    cpu_us: float
+    share: float
+    memory_kb: float
+    load_late_ms: float
+    faults: list[str]
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """How long after it was sent a message was handled, in ms."""
+
+    p50: float
+    p99: float
+    most: float
+    faults: list[str]
+
+
+def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
+    """Run a server under the calls. Raises `ServerError`."""
+    with Process(server.command, cores.server, _environ(calls)) as process:
+        url = process.url()
+        _warm_up(url)
+        memory = process.memory_kb()
+        load = Load(url, calls, seconds)
+        load.settle()
+        began, cpu = time.monotonic_ns(), process.cpu_ns()
+        load.speak()
+        cpu, wall = process.cpu_ns() - cpu, time.monotonic_ns() - began
+        memory = process.memory_kb() - memory
+        load.hang_up()
+    faults = _faults(load)
+    if cpu > SATURATED * wall:
+        faults.append("the server had no time left: messages waited, µs and lateness are too low")
+    return Run(cpu / 1e3 / max(1, load.messages()), cpu / wall, memory / calls, load.late_ms(), faults)
+
+
+def measure_lateness(server: Server, cores: Cores, calls: int, seconds: float) -> Lateness:
+    """Run a server that notes when it handled each message. Raises `ServerError`."""
+    environ = {**_environ(calls), "BENCH_LATENESS": "handled.json"}  # in its folder
+    with Process(server.timed, cores.server, environ) as process:
+        url = process.url()
+        _warm_up(url)
+        load = Load(url, calls, seconds)
+        load.settle()
+        load.speak()
+        load.hang_up()
+        process.stop()
+        try:
+            handled = json.loads((process.folder / "handled.json").read_text())
+        except FileNotFoundError:
+            raise ServerError(f"the server noted nothing:\n{process.last_lines()}") from None
+    late, unhandled = [], 0
+    for call, sid in enumerate(load.sids):
+        times = handled.get(sid) or [0] * (load.steps.stop + 2)
+        for step in load.steps:
+            if sent := load.sent[load.index(step, call)]:
+                if times[step + 2]:
+                    late.append(times[step + 2] - sent)
+                else:
+                    unhandled += 1
+    late.sort()
+    faults = _faults(load)
+    if unhandled:
+        faults.append(f"{unhandled} messages were not handled")
+    return Lateness(*(percentile(late, part) / 1e6 for part in (0.5, 0.99, 1)), faults)
+
+
+def _environ(calls: int) -> dict[str, str]:
+    return {"HTTP_SERVER_PORT": "0", "MAX_STREAMS": str(max(1000, calls + 1)), "TRANSCRIBER": "off"}
+
+
+def _warm_up(url: str) -> None:
+    """Make one short call, so that what a server loads only once is not counted as a call's memory."""
+    load = Load(url, 1, 0.2)
+    load.settle()
+    load.speak()
+    load.hang_up()
+
+
+def _faults(load: Load) -> list[str]:
+    faults = []
+    if (late := load.late_ms()) > TRUSTED_MS:
+        faults.append(f"the load itself was {late:.1f} ms late at p99: this run is not to be trusted")
+    if unsent := load.unsent():
+        faults.append(f"{unsent} messages could not be sent")
+    if load.unanswered:
+        faults.append(f"{load.unanswered} calls got no answer to their Close")
+    return faults
+
+
+# The command
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line asks for; return the exit status: 1 where a server could not be measured."""
+    if not sys.platform.startswith("linux"):
+        sys.exit("bench/calls.py needs Linux: it reads CPU time and memory from /proc, and pins cores.")
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.calls < 1 or options.rounds < 1 or options.seconds * PER_SECOND < 1:
+        parser.error("--calls and --rounds must be 1 or more, --seconds 0.02 or more")
+    _allow_files(options.calls + 100)
+    cores = Cores.take()
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores.load})
+    try:
+        if options.url:
+            _only_load(options.url, options.calls, options.seconds)
+        else:
+            _compare(_servers(options.against), cores, options)
+    except ServerError as error:
+        print(f"Failed: {error}", file=sys.stderr)
+        return 1
+    finally:
+        os.sched_setaffinity(0, before)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python bench/calls.py",
+        description="Measures what a message costs a Media Streams server under many paced calls.",
+    )
+    add = parser.add_argument
+    add("--calls", type=int, default=200, metavar="N", help="calls at once, 50 messages a second each (200)")
+    add("--seconds", type=float, default=20, metavar="N", help="how long each run is measured (20)")
+    add("--rounds", type=int, default=3, metavar="N", help="runs of each server, in turn (3)")
+    add("--against", type=_names, default=[], metavar="NAME,...", help=f"all, or of {', '.join(AGAINST)}")
+    add("--url", metavar="ws://...", help="only make the calls, to a server that runs already")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    names = list(AGAINST) if text == "all" else text.split(",")
+    for name in names:
+        if name not in AGAINST:
+            raise argparse.ArgumentTypeError(f"{name}: none of {', '.join(AGAINST)}, all")
+    return names
+
+
+def _allow_files(count: int) -> None:
+    """Let this process, and the servers that it starts, have a socket for each call."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        if hard < count:
+            sys.exit(f"so many calls need {count} open files, the system allows {hard}: see `ulimit -Hn`")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def _servers(names: list[str]) -> list[Server]:
+    servers = [OURS]
+    for peer in (AGAINST[name] for name in names):
+        if missing := peer.missing():
+            print(f"{peer.name} is left out, not installed: {', '.join(missing)}")
+        else:
+            servers.append(peer)
+    return servers
+
+
+def _only_load(url: str, calls: int, seconds: float) -> None:
+    load = Load(url, calls, seconds)
+    load.settle()
+    load.speak()
+    load.hang_up()
+    print(f"{calls} calls sent {load.messages()} messages in {seconds:g} s, p99 {load.late_ms():.2f} ms late")
+    _warn(_faults(load))
+
+
+def _compare(servers: list[Server], cores: Cores, options: argparse.Namespace) -> None:
+    _describe(servers, cores)
+    print(f"{options.calls} calls, {options.seconds:g} s, median of {options.rounds} rounds\n")
+    runs: dict[str, list[Run]] = {server.name: [] for server in servers}
+    for n in range(options.rounds):
+        for server in servers:
+            run = measure(server, cores, options.calls, options.seconds)
+            runs[server.name].append(run)
+            print(
+                f"round {n + 1}  {server.name:<12}{run.cpu_us:8.2f} µs a message {run.share:7.1%} of a core"
+                f"{run.memory_kb:8.1f} kB a call   load {run.load_late_ms:.2f} ms late",
+                flush=True,
+            )
+            _warn(run.faults)
+    lateness = {}
+    for server in servers:
+        late = lateness[server.name] = measure_lateness(server, cores, options.calls, options.seconds)
+        print(
+            f"lateness {server.name:<12} p50 {late.p50:.2f}  p99 {late.p99:.2f}  max {late.most:.2f} ms",
+            flush=True,
+        )
+        _warn(late.faults)
+    print()
+    _print_table(runs, lateness)
+
+
+def _describe(servers: list[Server], cores: Cores) -> None:
+    model = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    print(
+        f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
+        f"{platform.python_implementation()} {platform.python_version()}"
+    )
+    for server in servers:
+        versions = [f"{package} {server.version(package)}" for package in server.packages]
+        if server.command[0] == "node":
+            node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+            versions.insert(0, f"node {node.stdout.strip().removeprefix('v')}")
+        print(f"{server.name}: {', '.join(versions)}")
+    if cores.server == cores.load:
+        print("This machine has one core: server and load share it, and lateness says little.")
+    else:
+        print(f"Server on core {cores.server}, load on core {cores.load}.")
+
+
+def _print_table(runs: dict[str, list[Run]], lateness: dict[str, Lateness]) -> None:
+    print("| server | µs a message | ratio | of a core | kB a call | late p50, ms | p99 | max |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    ours = statistics.median(run.cpu_us for run in runs[OURS.name])
+    faulty = False
+    for name, own in runs.items():
+        cpu, share, memory = (
+            statistics.median(getattr(run, figure) for run in own)
+            for figure in ("cpu_us", "share", "memory_kb")
+        )
+        late = lateness[name]
+        mark = " *" if late.faults or any(run.faults for run in own) else ""
+        faulty = faulty or bool(mark)
+        print(
+            f"| {name}{mark} | {cpu:.2f} | {cpu / ours:.2f} | {share:.1%} | {memory:.1f} "
+            f"| {late.p50:.2f} | {late.p99:.2f} | {late.most:.2f} |"
+        )
+    if faulty:
+        print("\n\\* See the warnings above.")
+
+
+def _warn(faults: list[str]) -> None:
+    for fault in faults:
+        print(f"  Warning: {fault}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

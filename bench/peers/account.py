@@ -1,0 +1,92 @@
+"""What the Python peers share: what app.py and mediastreams/stream.py do with each message of a call."""
+
+import asyncio
+import atexit
+import binascii
+import json
+import logging
+import os
+import signal
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+logging.basicConfig(level="INFO", format="[%(asctime)s] %(levelname)s in %(module)s: %(message)s")
+logger = logging.getLogger(__name__)
+
+LATENESS = os.environ.get("BENCH_LATENESS")  # the file that bench/lateness.py describes
+handled: dict[str, array] = {}
+
+
+def announce(port: int) -> None:
+    """Print where the server listens."""
+    if LATENESS:
+        atexit.register(_write, Path(LATENESS).absolute())
+    print(f"Server listening on: http://localhost:{port}", flush=True)
+
+
+async def terminated() -> None:
+    """Wait for SIGTERM."""
+    event = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, event.set)
+    await event.wait()
+
+
+def _write(path: Path) -> None:
+    path.write_text(json.dumps({sid: list(times) for sid, times in handled.items()}))
+
+
+class Account:
+    """One call's account: chunks and bytes of each track, and the messages lost."""
+
+    def __init__(self, loads: Callable[[Any], Any] = json.loads) -> None:
+        self._loads = loads
+        self._received = 0
+        self._lost = 0
+        self._next = 1
+        self._tracks: dict[str, list[int]] = {}
+        self._times: array | None = None
+        logger.info("Connection accepted")
+
+    def receive(self, data: Any) -> bool:
+        """Account for a message; return False where it is the last."""
+        self._received += 1
+        message = self._loads(data)
+        event = message["event"]
+        if event == "media":
+            media = message["media"]
+            payload = binascii.a2b_base64(media["payload"])
+            number = self._count(message)
+            track = self._tracks.get(media["track"])
+            if track is None:
+                track = self._tracks[media["track"]] = [0, 0]
+                logger.info("Media message: %d bytes", len(payload))
+            track[0] += 1
+            track[1] += len(payload)
+            if self._times is not None:
+                self._times[number] = time.monotonic_ns()
+            return True
+        if event == "start":
+            start = message["start"]
+            if LATENESS:
+                self._times = array("q", bytes(8 * (int(start["customParameters"]["messages"]) + 1)))
+                handled[start["callSid"]] = self._times
+        if event != "connected":
+            self._count(message)
+        logger.info("%s Message received: %s", event.capitalize(), message)
+        return event != "stop"
+
+    def close(self) -> None:
+        """Log the closing summary."""
+        tracks = [f"{name} {chunks} chunks, {size} bytes" for name, (chunks, size) in self._tracks.items()]
+        logger.info("Connection closed. Received a total of %d messages", self._received)
+        logger.info("Stream: %s; %d messages lost", "; ".join(tracks), self._lost)
+
+    def _count(self, message: dict[str, Any]) -> int:
+        number = int(message["sequenceNumber"])
+        if number != self._next:
+            self._lost += number - self._next
+        self._next = number + 1
+        return number
