@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mediastreams.websocket import WebSocket
 
 FEW = 50  # so many cost less than 5 % of a core when each message wakes the server
-TURNS = 8  # in one gathering: how finely the reads are spread over it
+TURNS = 4  # in one gathering: how finely the reads are spread over it
 WATCH_SECONDS = 0.25  # how often the limits in time are looked at
 
 
@@ -83,8 +83,10 @@ class Live:
     def _tick(self) -> None:
         self._turn = (self._turn + 1) % TURNS
         for websocket in self._turns[self._turn]:
-            if websocket.awaits_turn:
-                websocket.wake()
+            greenlet = websocket.awaits_turn
+            if greenlet is not None:
+                websocket.awaits_turn = None
+                greenlet.switch()
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -272,14 +272,14 @@ def parse(data: str | bytes) -> Received:
     becomes `Unknown`. Raises `MessageError`, and nothing else, where `data` is no such message.
     """
     try:
-        return _decode(_received, data)
-    except MessageError as error:
-        if error.path != "$.event":
-            raise
+        return _received.decode(data)
+    except _DECODER_RAISES as error:
+        fault = _fault(error)
+    if fault.path == "$.event":
         event = _decode(_event, data).event
-        if event in _EVENTS:
-            raise
-    return Unknown(event)
+        if event not in _EVENTS:
+            return Unknown(event)
+    raise fault
 
 
 def parse_sent(data: str | bytes) -> Sent:
@@ -296,24 +296,25 @@ _Decoded = TypeVar("_Decoded")
 def _decode(decoder: msgspec.json.Decoder[_Decoded], data: str | bytes) -> _Decoded:
     try:
         return decoder.decode(data)
-    except UnicodeError:
-        fault = MessageError("$", "not UTF-8")
-    except RecursionError:
-        fault = MessageError("$", "nested too deeply")
-    except msgspec.DecodeError as error:
-        fault = _fault(str(error))
-    raise fault
+    except _DECODER_RAISES as error:
+        raise _fault(error) from None
 
 
-# msgspec's sentence, "Expected `int`, got `str` - at `$.sequenceNumber`": the path is only in there.
-_SENTENCE = re.compile(r"(?P<reason>.*?)(?: - at `(?:key in )?(?P<path>\$.*)`)?", re.DOTALL)
+_DECODER_RAISES = (msgspec.DecodeError, UnicodeError, RecursionError)
+# msgspec's sentence, "Expected `int`, got `str` - at `$.sequenceNumber`": the path is only in there, at the
+# end. A peer's own words may stand before it, but not in it.
+_SENTENCE = re.compile(r"(?P<reason>.*) - at `(?:key in )?(?P<path>\$[\w.\[\]]*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>\w+)`")
 
 
-def _fault(sentence: str) -> MessageError:
+def _fault(error: Exception) -> MessageError:
+    if isinstance(error, UnicodeError):
+        return MessageError("$", "not UTF-8")
+    if isinstance(error, RecursionError):
+        return MessageError("$", "nested too deeply")
+    sentence = str(error)
     parts = _SENTENCE.fullmatch(sentence)
-    assert parts
-    path, reason = parts["path"] or "$", parts["reason"]
+    path, reason = (parts["path"], parts["reason"]) if parts else ("$", sentence)
     if missing := _MISSING.fullmatch(reason):
         return MessageError(f"{path}.{missing['field']}", "missing")
     return MessageError(path, reason)

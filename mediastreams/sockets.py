@@ -15,6 +15,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Rule, WebsocketMismatch
 from werkzeug.wrappers import Response
 
+from mediastreams.messages import printable
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -22,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
-# The handler of `server.py` puts a callable here that upgrades the request, or raises a refusal.
+# The handler of `server.py` puts a callable here: it upgrades the request, or raises a refusal, and runs the
+# function that it is given with the WebSocket, once the application has returned.
 UPGRADE = "mediastreams.upgrade"
 
 
@@ -53,10 +56,19 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
             return self._refusal(error)(environ, start_response)
         except HTTPException as error:
             return error(environ, start_response)
+
+        def run(websocket: Any) -> None:
+            self._run(websocket, handler, values, environ)
+
         try:
-            websocket = _upgrade(environ)
+            _upgrade(environ, run)
         except HTTPException as refused:
             return refused(environ, start_response)
+        return []
+
+    def _run(
+        self, websocket: Any, handler: Callable[..., None], values: dict[str, Any], environ: "WSGIEnvironment"
+    ) -> None:
         with self.app.request_context(environ):
             try:
                 handler(websocket, **values)
@@ -64,9 +76,8 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
                 pass  # it went on with a WebSocket that has ended; how that came is logged
             except Exception:
                 # The border of the route's function: the peer learns of it by the Close, nobody else.
-                logger.exception("The function of %s failed", environ["PATH_INFO"])
+                logger.exception("The function of %s failed", printable(environ["PATH_INFO"]))
                 websocket.close(1011, "internal error")
-        return []
 
     @staticmethod
     def _refusal(error: HTTPException) -> HTTPException:
@@ -81,12 +92,13 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
         )
 
 
-def _upgrade(environ: "WSGIEnvironment") -> Any:
+def _upgrade(environ: "WSGIEnvironment", run: Callable[[Any], None]) -> None:
     if websocket := environ.get("wsgi.websocket"):  # gevent-websocket's own handler
-        return websocket
-    if upgrade := environ.get(UPGRADE):
-        return upgrade()
-    raise refusal(501, "This server cannot speak WebSocket: start it with `python app.py`.")
+        run(websocket)
+    elif upgrade := environ.get(UPGRADE):
+        upgrade(run)
+    else:
+        raise refusal(501, "This server cannot speak WebSocket: start it with `python app.py`.")
 
 
 class Sockets(flask_sockets.Sockets):  # type: ignore[misc]

@@ -81,6 +81,24 @@ class Stream:
     after a later one or for a second time. `tracks` has a `TrackAccount` for each track heard.
     """
 
+    __slots__ = (
+        "_account_sid",
+        "_gaps",
+        "_next",
+        "_sid",
+        "_start_timeout",
+        "_unnumbered",
+        "_warned",
+        "_websocket",
+        "bad",
+        "late",
+        "lost",
+        "received",
+        "start",
+        "stopped",
+        "tracks",
+    )
+
     def __init__(self, websocket: Connection, settings: Settings) -> None:
         self._websocket = websocket
         self._account_sid = settings.twilio_account_sid
@@ -93,7 +111,7 @@ class Stream:
         self.late = 0
         self.tracks: dict[Track, TrackAccount] = {}
         self._sid = ""
-        self._next = 0
+        self._next = -1  # the sequenceNumber that is due; none is before start
         self._unnumbered = 0
         self._gaps: list[range] = []
         self._warned: set[str] = set()
@@ -138,7 +156,7 @@ class Stream:
         except MessageError as error:
             self._bad(error.path, str(error))
             return None
-        if isinstance(message, Media):
+        if type(message) is Media:
             return self._media(message)
         if isinstance(message, Connected | Unknown):
             if self.stopped:
@@ -188,7 +206,11 @@ class Stream:
         return message
 
     def _media(self, message: Media) -> Media | None:
-        if not self._in_order(message.stream_sid, message.sequence_number, "media"):
+        number, sid = message.sequence_number, message.stream_sid
+        if number == self._next and sid == self._sid and not self.stopped:  # as nearly all of them are
+            self._next = number + 1
+            self._unnumbered = 0
+        elif not self._in_order(sid, number, "media"):
             return None
         media = message.media
         track = self.tracks.get(media.track)

@@ -64,6 +64,38 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     received, and that in which the peer takes nothing of what is sent.
     """
 
+    __slots__ = (
+        "_awaits_data",
+        "_connection",
+        "_deadline",
+        "_drained",
+        "_frames",
+        "_heard",
+        "_heard_at",
+        "_hub",
+        "_idle_seconds",
+        "_inbox",
+        "_live",
+        "_peer_has_closed",
+        "_pending",
+        "_readable",
+        "_recv",
+        "_send",
+        "_sent_at",
+        "_talks_back",
+        "_told",
+        "_unsent",
+        "_writable",
+        "awaits_turn",
+        "close_code",
+        "close_reason",
+        "closed",
+        "environ",
+        "handler",
+        "peer",
+        "stream",
+    )
+
     def __init__(
         self,
         environ: dict[str, Any],
@@ -99,8 +131,8 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
         self._frames = FrameReader(max_message_bytes)
         self._inbox: deque[frames.Event | Lost] = deque()
-        self._awaited_by: Any = None
-        self.awaits_turn = False
+        self.awaits_turn: Any = None  # the greenlet that waits in receive, for its turn or to read
+        self._awaits_data: Any = None
         self._talks_back = False
         self._told = False
         self._peer_has_closed = False
@@ -125,9 +157,9 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
                 self._read()
                 continue
             event = inbox.popleft()
-            if isinstance(event, str | bytes):
+            if type(event) is str or type(event) is bytes:
                 return event
-            self._end(event)
+            self._end(event)  # type: ignore[arg-type]
         if self._told:
             raise WebSocketError("the WebSocket is closed")
         self._told = True
@@ -180,7 +212,12 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def take(self, data: bytes) -> None:
         """Act on what was received: bytes of the peer, in any pieces."""
         self._heard = True
-        for ping in self._frames.feed(data, self._inbox.append):
+        pings = self._frames.feed(data, self._inbox.append)
+        if pings:
+            self._answer(pings)
+
+    def _answer(self, pings: list[bytes]) -> None:
+        for ping in pings:
             if len(self._unsent) > MOST_UNSENT:
                 self._lose("it does not read the answers to its Pings")
                 return
@@ -189,7 +226,8 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     def wake(self) -> None:
         """Let the greenlet that waits in `receive` look again. For the hub to call."""
-        greenlet, self._awaited_by = self._awaited_by, None
+        greenlet = self.awaits_turn or self._awaits_data
+        self.awaits_turn = self._awaits_data = None
         if greenlet is not None:
             greenlet.switch()
 
@@ -234,22 +272,21 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     def _wait(self) -> None:
         """Wait until there is something to read, or for the next turn, or until another wakes us."""
-        if self._awaited_by is not None:
+        if self.awaits_turn is not None or self._awaits_data is not None:
             raise RuntimeError("another greenlet receives from this WebSocket")
-        self._awaited_by = getcurrent()
         if self._live.gathering and not self._talks_back:
-            self.awaits_turn = True
+            self.awaits_turn = getcurrent()
             try:
                 self._hub.switch()
             finally:
-                self._awaited_by = None
-                self.awaits_turn = False
+                self.awaits_turn = None
         else:
+            self._awaits_data = getcurrent()
             self._readable.start(self.wake)
             try:
                 self._hub.switch()
             finally:
-                self._awaited_by = None
+                self._awaits_data = None
                 self._readable.stop()
 
     def _read(self) -> None:
@@ -296,7 +333,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def _has_closed(self, code: int, reason: str) -> None:
         self.closed = True
         self.close_code, self.close_reason = code, reason
-        if self._awaited_by is not None:
+        if self.awaits_turn is not None or self._awaits_data is not None:
             self._hub.loop.run_callback(self.wake)
 
     def _write(self, data: bytes) -> None:

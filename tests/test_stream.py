@@ -56,6 +56,10 @@ class FakeConnection:
         self.asked.append(("keep",))
 
 
+class Listened(Stream):
+    """A stream that remembers what it returned."""
+
+
 @pytest.fixture
 def connection():
     return FakeConnection()
@@ -67,7 +71,7 @@ def receive(caplog, connection):
     caplog.set_level(logging.WARNING)
 
     def receive(*messages):
-        stream = Stream(connection, Settings())
+        stream = Listened(connection, Settings())
         stream.results = [stream.receive(m if isinstance(m, str) else m.to_json()) for m in messages]
         return stream
 
