@@ -22,8 +22,9 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 # The header's bits (section 5.2).
 _FIN, _RESERVED, _OPCODE = 0x80, 0x70, 0x0F
 _MASKED, _LENGTH = 0x80, 0x7F
-_FIN_TEXT = _FIN | TEXT
-_MASKED_16 = _MASKED | 126
+# What the frames of the short road begin with: a whole text, masked, its length in 16 bits.
+_TEXT_OF_16 = (_FIN | TEXT) << 8 | _MASKED | 126
+_START = struct.Struct("!HH").unpack_from
 _CONTROL = 0x8
 _MOST_IN_CONTROL = 125
 
@@ -110,22 +111,19 @@ class FrameReader:
             self._header = b""
         at, end = 0, len(data)
         while at < end and not self._ended:
-            if (
-                data[at] == _FIN_TEXT
-                and self._opcode is None
-                and end - at > 8
-                and data[at + 1] == _MASKED_16
-                and 126 <= (length := data[at + 2] << 8 | data[at + 3]) <= self._max
-                and (stop := at + 8 + length) <= end
-            ):
-                try:
-                    text = apply_mask(data[at + 8 : stop], data[at + 4 : at + 8]).decode()
-                except UnicodeDecodeError:
-                    self._end(Violation(INVALID_DATA, "text that is not UTF-8"), take)
-                else:
+            begin = at + 8
+            if begin < end and self._opcode is None:
+                start, length = _START(data, at)
+                stop = begin + length
+                if start == _TEXT_OF_16 and 126 <= length <= self._max and stop <= end:
+                    try:
+                        text = apply_mask(data[begin:stop], data[at + 4 : begin]).decode()
+                    except UnicodeDecodeError:
+                        self._end(Violation(INVALID_DATA, "text that is not UTF-8"), take)
+                        break
                     take(text)
                     at = stop
-                continue
+                    continue
             try:
                 at = self._payload(data, at, take) if self._remaining else self._frame(data, at, take, pings)
             except _ViolationError as error:

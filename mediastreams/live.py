@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mediastreams.websocket import WebSocket
 
 FEW = 50  # so many cost less than 5 % of a core when each message wakes the server
-TURNS = 4  # in one gathering: how finely the reads are spread over it
+TURNS = 16  # in one gathering: how finely the reads are spread over it
 WATCH_SECONDS = 0.25  # how often the limits in time are looked at
 
 

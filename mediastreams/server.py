@@ -8,6 +8,7 @@ import base64
 import binascii
 import contextlib
 import errno
+import gc
 import hashlib
 import io
 import json
@@ -268,6 +269,7 @@ def serve(app: Flask, settings: Settings) -> None:
     if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
         host = "localhost"
     print(f"Server listening on: http://{host}:{server.server_port}", flush=True)
+    gc.freeze()  # what was imported is not looked at again by each collection
     asked.wait()
     drained = gevent.spawn(house.drain)
     drained.link(lambda _: urged.set())

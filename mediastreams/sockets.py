@@ -71,7 +71,8 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
     ) -> None:
         with self.app.request_context(environ):
             try:
-                handler(websocket, **values)
+                # Without `**` the call takes no C stack, which each switch between greenlets copies.
+                handler(websocket, **values) if values else handler(websocket)
             except WebSocketError:
                 pass  # it went on with a WebSocket that has ended; how that came is logged
             except Exception:
