@@ -9,7 +9,6 @@ on each byte as it comes: a violation is known before the rest of the message ha
 
 import codecs
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 try:
@@ -68,12 +67,14 @@ class FrameReader:
     """Reads the frames of one client: `feed` it what was received, in any pieces.
 
     `max_message_bytes` bounds a message, in one frame or in many. A larger one is a violation as soon as
-    a header announces it; no memory is reserved for what a header says.
+    a header announces it; no memory is reserved for what a header says. `pings` has the payloads of the
+    Pings that came and are to be answered.
     """
 
     __slots__ = (
         "_decoder",
         "_ended",
+        "_events",
         "_fin",
         "_header",
         "_mask",
@@ -82,9 +83,12 @@ class FrameReader:
         "_parts",
         "_remaining",
         "_size",
+        "pings",
     )
 
     def __init__(self, max_message_bytes: int) -> None:
+        self.pings: list[bytes] = []
+        self._events: list[Event] = []
         self._max = max_message_bytes
         self._ended = False
         # The start of a frame that cannot be acted on yet: a header, or a control frame; 131 bytes at most.
@@ -100,12 +104,13 @@ class FrameReader:
         self._remaining = 0
         self._mask = b""
 
-    def feed(self, data: bytes, take: Callable[[Event], object]) -> list[bytes]:
-        """Hand each message that `data` completes to `take`; return the payloads of the Pings in it.
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the messages that `data` completes, in their order; Pings are added to `pings`.
 
         A Close or a Violation is the last event; what follows it is not read.
         """
-        pings: list[bytes] = []
+        events: list[Event] = []
+        self._events = events
         if self._header:
             data = self._header + data
             self._header = b""
@@ -119,23 +124,23 @@ class FrameReader:
                     try:
                         text = apply_mask(data[begin:stop], data[at + 4 : begin]).decode()
                     except UnicodeDecodeError:
-                        self._end(Violation(INVALID_DATA, "text that is not UTF-8"), take)
+                        self._end(Violation(INVALID_DATA, "text that is not UTF-8"))
                         break
-                    take(text)
+                    events.append(text)
                     at = stop
                     continue
             try:
-                at = self._payload(data, at, take) if self._remaining else self._frame(data, at, take, pings)
+                at = self._payload(data, at) if self._remaining else self._frame(data, at)
             except _ViolationError as error:
-                self._end(error.args[0], take)
-        return pings
+                self._end(error.args[0])
+        return events
 
-    def _end(self, event: Close | Violation, take: Callable[[Event], object]) -> None:
+    def _end(self, event: Close | Violation) -> None:
         self._ended = True
         self._parts = []
-        take(event)
+        self._events.append(event)
 
-    def _frame(self, data: bytes, at: int, take: Callable[[Event], object], pings: list[bytes]) -> int:
+    def _frame(self, data: bytes, at: int) -> int:
         """Read a header, and a control frame whole; return where to go on (section 5.2)."""
         first, opcode = data[at], data[at] & _OPCODE
         if first & _RESERVED:
@@ -174,7 +179,7 @@ class FrameReader:
             return self._keep(data, at)
         mask = data[begin - 4 : begin]
         if opcode & _CONTROL:
-            self._control(opcode, apply_mask(data[begin : begin + length], mask), take, pings)
+            self._control(opcode, apply_mask(data[begin : begin + length], mask))
             return begin + length
         if opcode != CONTINUATION:
             self._opcode = opcode
@@ -182,14 +187,14 @@ class FrameReader:
         self._size += length
         self._fin, self._remaining, self._mask = bool(first & _FIN), length, mask
         if not length:
-            self._frame_is_complete(take)
+            self._frame_is_complete()
         return begin
 
     def _keep(self, data: bytes, at: int) -> int:
         self._header = data[at:]
         return len(data)
 
-    def _payload(self, data: bytes, at: int, take: Callable[[Event], object]) -> int:
+    def _payload(self, data: bytes, at: int) -> int:
         """Unmask what has come of a data frame; return where it ends."""
         piece = data[at : at + self._remaining]
         clear = apply_mask(piece, self._mask)
@@ -198,17 +203,17 @@ class FrameReader:
         self._remaining -= len(piece)
         self._parts.append(clear if self._decoder is None else self._decode(clear))
         if not self._remaining:
-            self._frame_is_complete(take)
+            self._frame_is_complete()
         return at + len(piece)
 
-    def _frame_is_complete(self, take: Callable[[Event], object]) -> None:
+    def _frame_is_complete(self) -> None:
         if not self._fin:
             return
         if self._decoder is None:
-            take(b"".join(self._parts))  # type: ignore[arg-type]
+            self._events.append(b"".join(self._parts))  # type: ignore[arg-type]
         else:
             self._parts.append(self._decode(b"", final=True))
-            take("".join(self._parts))  # type: ignore[arg-type]
+            self._events.append("".join(self._parts))  # type: ignore[arg-type]
         self._opcode, self._decoder, self._parts, self._size = None, None, [], 0
 
     def _decode(self, clear: bytes, *, final: bool = False) -> str:
@@ -218,13 +223,11 @@ class FrameReader:
         except UnicodeDecodeError:
             raise _violation("text that is not UTF-8", INVALID_DATA) from None
 
-    def _control(
-        self, opcode: int, payload: bytes, take: Callable[[Event], object], pings: list[bytes]
-    ) -> None:
+    def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
-            pings.append(payload)
+            self.pings.append(payload)
         elif opcode == CLOSE:
-            self._end(_close(payload), take)
+            self._end(_close(payload))
 
 
 def _close(payload: bytes) -> Close:

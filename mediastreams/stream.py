@@ -225,7 +225,9 @@ class Stream:
             self._warn("overlap", f"timestamp {media.timestamp} ms of the {media.track} track goes back")
         track.chunks += 1
         track.bytes += size
-        track.end = max(track.end, media.timestamp + size // BYTES_PER_MS)
+        end = media.timestamp + size // BYTES_PER_MS
+        if end > track.end:
+            track.end = end
         return message
 
     def _in_order(self, sid: str, number: int, event: str) -> bool:

@@ -20,7 +20,6 @@ import logging
 import socket
 import ssl
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +129,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         self._writable = self._hub.loop.io(under.fileno(), _WRITE)
 
         self._frames = FrameReader(max_message_bytes)
-        self._inbox: deque[frames.Event | Lost] = deque()
+        self._inbox: list[Any] = []  # frames.Event and Lost, the next one last
         self.awaits_turn: Any = None  # the greenlet that waits in receive, for its turn or to read
         self._awaits_data: Any = None
         self._talks_back = False
@@ -150,16 +149,15 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
         None says that the WebSocket has ended, however it did; another call raises `WebSocketError`.
         """
-        inbox = self._inbox
         while not self.closed:
-            if not inbox:
+            if not self._inbox:
                 self._wait()
                 self._read()
                 continue
-            event = inbox.popleft()
+            event = self._inbox.pop()
             if type(event) is str or type(event) is bytes:
                 return event
-            self._end(event)  # type: ignore[arg-type]
+            self._end(event)
         if self._told:
             raise WebSocketError("the WebSocket is closed")
         self._told = True
@@ -212,11 +210,16 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def take(self, data: bytes) -> None:
         """Act on what was received: bytes of the peer, in any pieces."""
         self._heard = True
-        pings = self._frames.feed(data, self._inbox.append)
-        if pings:
-            self._answer(pings)
+        events = self._frames.feed(data)
+        if self._inbox:
+            events[:0] = reversed(self._inbox)
+        events.reverse()
+        self._inbox = events
+        if self._frames.pings:
+            self._answer_pings()
 
-    def _answer(self, pings: list[bytes]) -> None:
+    def _answer_pings(self) -> None:
+        pings, self._frames.pings = self._frames.pings, []
         for ping in pings:
             if len(self._unsent) > MOST_UNSENT:
                 self._lose("it does not read the answers to its Pings")
@@ -296,10 +299,10 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             except WOULD_BLOCK:
                 return
             except OSError as error:
-                self._inbox.append(Lost(_sentence(error)))
+                self._inbox.insert(0, Lost(_sentence(error)))
                 return
             if not data:
-                self._inbox.append(Lost("it ended without a Close"))
+                self._inbox.insert(0, Lost("it ended without a Close"))
                 return
             self.take(data)
             if self._pending is None or not self._pending():

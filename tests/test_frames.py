@@ -30,11 +30,11 @@ def header(first, second, extended=b""):
 
 def read(data, *, cuts=(), largest=LARGEST):
     """Feed `data`, cut at these places, to a new reader; return its events and the Pings."""
-    reader, events, pings = FrameReader(largest), [], []
+    reader, events = FrameReader(largest), []
     places = [0, *sorted(cuts), len(data)]
     for begin, end in itertools.pairwise(places):
-        pings += reader.feed(data[begin:end], events.append)
-    return events, pings
+        events += reader.feed(data[begin:end])
+    return events, reader.pings
 
 
 TEXT = "\u00e9\u4e2d\U0001f600 and so on, " * 8  # more than 125 bytes, of 1, 2, 3 and 4 each
@@ -160,7 +160,7 @@ class TestFeed:
 
     def test_a_frame_that_never_comes_takes_no_memory(self):
         reader = FrameReader(2**30)
-        reader.feed(header(0x82, 0xFF, struct.pack("!Q", 2**30)), [].append)
+        reader.feed(header(0x82, 0xFF, struct.pack("!Q", 2**30)))
         assert sum(len(part) for part in reader._parts) == 0
         assert len(reader._header) == 0
 
