@@ -33,7 +33,7 @@ from geventwebsocket.websocket import WebSocket as GeventWebSocket
 
 from mediastreams import frames
 from mediastreams.frames import Close, FrameReader, Violation
-from mediastreams.live import Live
+from mediastreams.live import Live, Pace
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +69,14 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         "_deadline",
         "_drained",
         "_frames",
+        "_gathered",
         "_heard",
         "_heard_at",
         "_hub",
         "_idle_seconds",
         "_inbox",
         "_live",
+        "_pace",
         "_peer_has_closed",
         "_pending",
         "_readable",
@@ -129,6 +131,8 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         self._writable = self._hub.loop.io(under.fileno(), _WRITE)
 
         self._frames = FrameReader(max_message_bytes)
+        self._pace = Pace(live.gather_ms)
+        self._gathered = 0  # messages of the last read
         self._inbox: list[Any] = []  # frames.Event and Lost, the next one last
         self.awaits_turn: Any = None  # the greenlet that waits in receive, for its turn or to read
         self._awaits_data: Any = None
@@ -211,6 +215,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """Act on what was received: bytes of the peer, in any pieces."""
         self._heard = True
         events = self._frames.feed(data)
+        self._gathered = len(events)
         if self._inbox:
             events[:0] = reversed(self._inbox)
         events.reverse()
@@ -279,6 +284,8 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             raise RuntimeError("another greenlet receives from this WebSocket")
         if self._live.gathering and not self._talks_back:
             self.awaits_turn = getcurrent()
+            self._live.give_turn(self, self._pace.ticks(self._gathered))
+            self._gathered = 0
             try:
                 self._hub.switch()
             finally:
