@@ -1,4 +1,4 @@
-"""When a stream is read: the arithmetic alone. What it costs is measured in bench/, that it works in test_websocket."""
+"""When a stream is read: the arithmetic alone. What that costs is measured in bench/."""
 
 import random
 
