@@ -1,5 +1,6 @@
 """A person's sound file as a phone carries it: 8 kHz mu-law, one bytes object a channel."""
 
+import numpy
 import soundfile
 import soxr
 
@@ -24,14 +25,14 @@ def read(path: str) -> list[bytes]:
             samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}") from None
-    except soundfile.SoundFileError:
+    except (soundfile.SoundFileError, TypeError):  # the latter: a name that says it has no header
         raise AudioError(f"{path} cannot be read: it is not a sound file that libsndfile knows") from None
-    length, channels = samples.shape
-    if not length:
-        raise AudioError(f"{path} holds no sound")
+    channels = samples.shape[1]
     if channels > 2:
         raise AudioError(f"{path} has {channels} channels: it must be mono, or stereo with the caller left")
-    if rate != RATE:
+    if rate != RATE and len(samples):
         samples = soxr.resample(samples, rate, RATE)
-    pcm = (samples * 32768).round().clip(-32768, 32767).astype("<i2")
+    if not len(samples):
+        raise AudioError(f"{path} holds no sound")
+    pcm = (numpy.nan_to_num(samples) * 32768).round().clip(-32768, 32767).astype("<i2")
     return [mulaw.encode(pcm[:, i].tobytes()) for i in range(channels)]

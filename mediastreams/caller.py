@@ -18,8 +18,9 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit, urlunsplit
 
 import gevent
@@ -113,16 +114,22 @@ class Playback:
             self._played_at += len(message.media.payload) / audio.RATE
         elif isinstance(message, SendMark):
             self._marks.append((self._played_at, message.mark.name))
-            gevent.spawn_later(self._played_at - now, self._return_marks)
+            if len(self._marks) == 1:
+                gevent.spawn(self._return_marks)
         else:
             self._played_at = now
-            self._marks = [(now, name) for _, name in self._marks]
-            self._return_marks()
+            marks = [name for _, name in self._marks]
+            self._marks.clear()
+            for name in marks:
+                self._call.send_mark(name)
 
     def _return_marks(self) -> None:
-        now = time.monotonic()
-        while self._marks and self._marks[0][0] <= now:
-            self._call.send_mark(self._marks.pop(0)[1])
+        while self._marks:
+            wait = self._marks[0][0] - time.monotonic()
+            if wait > 0:
+                gevent.sleep(min(wait, CHUNK_MS / 1000))  # in steps: a clear may empty the list meanwhile
+            else:
+                self._call.send_mark(self._marks.pop(0)[1])
 
     def _warn(self, code: int, text: str) -> None:
         if code not in self._warned:
@@ -147,8 +154,7 @@ class Call:
 
     def say(self, line: str) -> None:
         """Print one line of the call's progress."""
-        with contextlib.suppress(BrokenPipeError):  # the call goes on where nobody reads of it
-            print(f"{self._label}{line}", flush=True)
+        _say(f"{self._label}{printable(line)}")
 
     def hang_up(self) -> None:
         """End the call early, with what Twilio sends when a person hangs up."""
@@ -181,7 +187,9 @@ class Call:
 
     def send_mark(self, name: str) -> None:
         """Return a mark to the server, while the stream lasts."""
-        if not self._stopped and not self._client.closed:
+        if self._stopped or self._client.closed:
+            return
+        with contextlib.suppress(CallError):  # the call itself will meet it, and say so
             self._send(Mark(self._next(), self.stream_sid, MarkMetadata(name)))
 
     def _speak(self) -> None:
@@ -235,6 +243,9 @@ def main(arguments: list[str] | None = None) -> int:
     0: every call went through; 1: a call failed, and a line on stderr says why; 2: the command line
     cannot be used, and a line says why. Ctrl-C hangs up, a second one ends the program.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters
     options = _parser().parse_args(arguments)
     try:
         plan = _plan(options)
@@ -248,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     gevent.joinall(running)
     failed = sum(not call.value for call in running)
     if options.calls > 1:
-        print(f"{options.calls - failed} calls went through, {failed} failed")
+        _say(f"{options.calls - failed} calls went through, {failed} failed")
     return 1 if failed else 0
 
 
@@ -259,11 +270,16 @@ def _hang_up(calls: list[Call], interrupt: Any) -> None:
         call.hang_up()
 
 
+def _say(line: str, file: TextIO | None = None) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the calls go on where nobody reads of them
+        print(line, file=file or sys.stdout, flush=True)
+
+
 def _run(call: Call, label: str) -> bool:
     try:
         call.run()
     except CallError as error:
-        print(f"{label}Failed: {error}", file=sys.stderr, flush=True)
+        _say(f"{label}Failed: {error}", sys.stderr)
         return False
     return True
 
@@ -346,6 +362,8 @@ def _url(given: str | None, noun: twiml.StreamNoun | None) -> str:
 
 
 def _own_server(settings: config.Settings) -> str:
+    if settings.http_server_port == 0:
+        raise OptionError("HTTP_SERVER_PORT=0 does not tell where the server listens: say its URL")
     # By its address: on macOS "localhost" may reach the AirPlay Receiver, on the same port of ::1.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_server_host, settings.http_server_host)
     return f"ws://{f'[{host}]' if ':' in host else host}:{settings.http_server_port}/media"

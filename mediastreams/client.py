@@ -22,7 +22,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.uri import parse_uri
 
 from mediastreams.messages import printable
@@ -71,7 +71,7 @@ class Client:
             # Twilio speaks wss only; a ws:// address is this machine's name for the same.
             self._signature = sign(auth_token, urlunsplit(urlsplit(url)._replace(scheme="wss")))
         self._receive = receive
-        self._protocol = ClientProtocol(self._url)
+        self._protocol = ClientProtocol(self._url, max_size=None)  # Twilio takes audio of any size
         self._fragments: list[Frame] = []
         self._sending = gevent.lock.RLock()
         self._reader: gevent.Greenlet[[], None] | None = None
@@ -173,19 +173,23 @@ class Client:
         if self._signature is not None:
             headers["x-twilio-signature"] = self._signature
         self._protocol.send_request(Request(request.path, headers))
-        response = None
+        events: list[Event] = []
         try:
-            self._flush()
-            while response is None and self._protocol.handshake_exc is None:
-                self._feed(self._socket.recv(65536))
-                response = next(iter(self._protocol.events_received()), None)
+            with gevent.Timeout(PATIENCE, TimeoutError()):
+                self._flush()
+                while not events and self._protocol.handshake_exc is None:
+                    self._feed(self._socket.recv(65536))
+                    events = self._protocol.events_received()
         except TimeoutError:
             raise CallError(31901, f"no answer to the handshake within {PATIENCE:.0f} s") from None
         except OSError as error:
             raise CallError(31920, f"the connection ended without an answer: {error.strerror}") from None
-        if not isinstance(response, Response):
+        if not events or not isinstance(events[0], Response):
             raise CallError(31920, "the connection ended without an answer, or with one that is not HTTP/1.1")
-        return self._judge(response)
+        status = self._judge(events[0])
+        for frame in events[1:]:  # the server has not waited for anything
+            self._take(frame)
+        return status
 
     def _judge(self, response: Response) -> str:
         status = f"{response.status_code} {response.reason_phrase}"
@@ -204,8 +208,8 @@ class Client:
                 data = b""
             self._feed(data)
             for frame in self._protocol.events_received():
-                if isinstance(frame, Frame):
-                    self._take(frame)
+                self._take(frame)
+            gevent.sleep(0)  # a server that floods must not hold up the call
             try:
                 self._flush()
             except OSError:
@@ -219,8 +223,8 @@ class Client:
         else:
             self._protocol.receive_eof()
 
-    def _take(self, frame: Frame) -> None:
-        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+    def _take(self, frame: Event) -> None:
+        if not isinstance(frame, Frame) or frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return
         self._fragments.append(frame)
         if frame.fin:
@@ -245,16 +249,17 @@ class Client:
         violation, close = self._protocol.parser_exc, self._protocol.close_rcvd
         if close is not None:
             raise CallError(31921, f"it sent a Close, {close}")
-        if isinstance(violation, WebSocketException):
+        if isinstance(violation, WebSocketException | UnicodeDecodeError):
             raise CallError(31924, f"the server sent a wrong frame: {violation}")
         raise CallError(31903, "the server dropped the connection without a Close")
 
 
 def _explanation(response: Response) -> str:
     """Return what the refusal says of itself: ngrok's error code, or the text of the body."""
-    if ngrok := response.headers.get("ngrok-error-code"):
-        return f" ({ngrok}: is the tunnel up, and the server behind it?)"
+    if ngrok := response.headers.get_all("ngrok-error-code"):
+        return f" ({ngrok[0]}: is the tunnel up, and the server behind it?)"
     body = bytes(response.body or b"")
-    if response.headers.get("content-type", "").startswith("text/plain") and body:
+    plain = any(kind.startswith("text/plain") for kind in response.headers.get_all("content-type"))
+    if plain and body:
         return f": {body.decode('utf-8', 'replace').strip()[:200]}"
     return ""

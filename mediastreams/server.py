@@ -73,6 +73,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     house: House
     logger = logger
     websocket: WebSocket | None = None
+    environ: Any
     _deadline: gevent.Timeout
     _run: Callable[[WebSocket], None]
 
@@ -82,12 +83,28 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         address = self.client_address
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "-"
 
+    def handle(self) -> None:
+        """Serve the connection; a peer that has gone before its answer is no error."""
+        with contextlib.suppress(OSError):
+            super().handle()
+
+    def read_request(self, raw_requestline: str) -> Any:
+        """Read a request's headers. Raises `ValueError` for a body in chunks, which Twilio never sends.
+
+        pywsgi fails with a traceback where such a body is not as it should be.
+        """
+        result = super().read_request(raw_requestline)
+        if self.headers.get("Transfer-Encoding"):
+            raise ValueError("Transfer-Encoding")
+        return result
+
     def handle_one_request(self) -> Any:
         """Read one request and answer it; a client that trickles it gets START_TIMEOUT in all.
 
         pywsgi waits for ever.
         """
         self._start_deadline()
+        self.environ = None  # not the last request's, where this one is none
         try:
             return super().handle_one_request()
         except gevent.Timeout as expired:
@@ -173,6 +190,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             self.environ["wsgi.websocket"] = None
 
     def _check_handshake(self) -> None:
+        if self.environ["REQUEST_METHOD"] != "GET":
+            raise refusal(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
         if self.request_version != "HTTP/1.1":
             raise refusal(400, f"A WebSocket handshake needs HTTP/1.1, this is {self.request_version}.")
         if self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
@@ -183,7 +202,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             )
         if not _is_key(self.environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()):
             raise refusal(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
-        if self.environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in self.environ:
+        if self.environ.get("CONTENT_LENGTH", "0") != "0":
             raise refusal(400, "A WebSocket handshake has no body.")
 
     def _check_signature(self) -> None:
@@ -222,11 +241,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         if self.websocket is None and self.environ is not None:  # None: what came is not HTTP
             request = f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
             logger.info('%s "%s" %s', self.peer, printable(request), getattr(self, "code", "-"))
+        elif self.status == "414":
+            logger.warning("%s: refused with 414, the request line is too long", self.peer)
 
     def _handle_client_error(self, ex: Exception) -> Any:
         """Log in one line what a peer sent instead of HTTP; pywsgi prints some of it as a traceback."""
         tls = self.requestline.startswith("\x16\x03")
-        what = "TLS, where plain HTTP is spoken (use http:// and ws:// here)" if tls else "not HTTP"
+        what = (
+            "TLS, where plain HTTP is spoken (use http:// and ws:// here)" if tls else "no HTTP it can read"
+        )
         logger.warning("%s: refused with 400, this is %s", self.peer, what)
         return ("400", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 

@@ -36,7 +36,7 @@ def is_signed(
 
     Takes the same time whichever it is, and however much of it is right.
     """
-    given = (signature or "").encode()
+    given = (signature or "").encode(errors="backslashreplace")
     # A list, not any(): all are compared.
     return True in [hmac.compare_digest(sign(auth_token, url, parameters).encode(), given) for url in urls]
 

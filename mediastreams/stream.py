@@ -35,6 +35,7 @@ BYTES_PER_MS = 8  # mu-law at 8 kHz
 _GAP_MS = 20
 # Beyond so many separate losses in one call, a late message counts as a repeat.
 _MOST_GAPS = 1000
+_MOST_WARNINGS = 50
 
 
 class Connection(Protocol):
@@ -154,16 +155,13 @@ class Stream:
         try:
             message = parse(data)
         except MessageError as error:
+            self._unnumbered += 1
             self._bad(error.path, str(error))
             return None
         if type(message) is Media:
             return self._media(message)
         if isinstance(message, Connected | Unknown):
-            if self.stopped:
-                self._bad("after stop", f"{message} after stop")
-                return None
-            self._unnumbered += 1
-            return message
+            return self._without_number(message)
         if isinstance(message, Start):
             return self._start(message)
         if not self._in_order(message.stream_sid, message.sequence_number, type(message).__name__):
@@ -181,6 +179,17 @@ class Stream:
         if self.start is not None and not self.stopped:
             parts.append("no stop message")
         return f"Stream {self.name}: {'; '.join(parts)}"
+
+    def _without_number(self, message: Connected | Unknown) -> Connected | Unknown | None:
+        if self.stopped:
+            self._bad("after stop", f"{message} after stop")
+            return None
+        if isinstance(message, Unknown):
+            self._unnumbered += 1
+        elif self.start is not None:
+            self._bad("after start", f"{message} after start")
+            return None
+        return message
 
     def _start(self, message: Start) -> Start | None:
         if self.stopped:
@@ -223,6 +232,8 @@ class Stream:
             self._warn("gap", f"{gap} ms of the {media.track} track missing before {media.timestamp} ms")
         elif gap < -_GAP_MS:
             self._warn("overlap", f"timestamp {media.timestamp} ms of the {media.track} track goes back")
+            track.first = min(track.first, media.timestamp)
+            track.missing = max(track.missing - size // BYTES_PER_MS, 0)  # it fills what it had left
         track.chunks += 1
         track.bytes += size
         end = media.timestamp + size // BYTES_PER_MS
@@ -268,6 +279,7 @@ class Stream:
                 self.lost -= 1
                 parts = range(gap.start, number), range(number + 1, gap.stop)
                 self._gaps[i : i + 1] = [part for part in parts if part]
+                del self._gaps[:-_MOST_GAPS]
                 self._warn("late", f"sequenceNumber {number} came after {self._next - 1}")
                 return True
         self._warn("repeat", f"sequenceNumber {number} came again")
@@ -275,10 +287,9 @@ class Stream:
 
     def _bad(self, kind: str, text: str) -> None:
         self.bad += 1
-        self._unnumbered += 1
         self._warn(kind, f"bad message: {text}")
 
     def _warn(self, kind: str, text: str) -> None:
-        if kind not in self._warned:
+        if kind not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(kind)
             logger.warning("Stream %s: %s (more of this kind are only counted)", self.name, printable(text))

@@ -98,5 +98,5 @@ def check_url(url: str) -> None:
         raise TwimlError(31923, f'malformed URL "{url}": {error}') from None
     if parts.scheme != "wss":
         raise TwimlError(31922, f'the URL must begin with wss://, not "{url}"')
-    if not parts.hostname:
-        raise TwimlError(31923, f'malformed URL "{url}": no host')
+    if not parts.hostname or "@" in parts.netloc:
+        raise TwimlError(31923, f'malformed URL "{url}": no host, or more than that')

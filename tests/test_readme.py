@@ -1,10 +1,12 @@
 """The README's commands are run as they stand there, and what it shows is what they print."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from conftest import ROOT, SECONDS, Server, environment
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)\n *```$", README, re.DOTALL | re.MULTILINE)
-START, CALL, HELP, TEST = (text for language, text in BLOCKS if language == "sh")
+START, CALL, HELP, DEPLOY, TEST = (text for language, text in BLOCKS if language == "sh")
 LISTENING, CALLER, CONSOLE = [text for language, text in BLOCKS if not language][:3]
 
 INSTALL_SECONDS = 300
@@ -66,6 +68,15 @@ def test_the_two_commands_of_the_first_five_minutes(checkout, tmp_path):
         assert list(map(alike, server.lines[-len(shown) :])) == list(map(alike, shown))
     finally:
         server.stop()
+
+    deployed = Server(["sh", "-c", DEPLOY], checkout, environ)
+    try:
+        deployed.wait_until_it_listens(INSTALL_SECONDS)
+        deployed.wait_for("TWILIO_AUTH_TOKEN")  # a worker is there
+        with urllib.request.urlopen(f"http://127.0.0.1:{deployed.port}/healthz") as answer:
+            assert json.load(answer) == {"status": "ok", "streams": 0}
+    finally:
+        deployed.stop()
 
 
 def test_the_callers_help():

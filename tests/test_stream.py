@@ -22,6 +22,7 @@ from mediastreams.stream import Stream
 CALLS = Path(__file__).parent / "vectors" / "calls"
 SID = "MZ" + "0123456789abcdef" * 2
 CONNECTED = Connected("Call", "1.0.0")
+START_OF = '{"event":"start","sequenceNumber":"1","start":{"tracks":[TRACKS]}}'
 
 
 def start(number=1, sid=SID, **fields):
@@ -101,6 +102,7 @@ class TestOrder:
             ([start(), stop(2), stop(3)], f"Stream {SID}: bad message: Stop after stop"),
             ([start(), stop(2), start(3)], f"Stream {SID}: bad message: start after stop"),
             ([start(), stop(2), CONNECTED], f"Stream {SID}: bad message: {CONNECTED} after stop"),
+            ([start(), CONNECTED], f"Stream {SID}: bad message: {CONNECTED} after start"),
             (
                 [start(), media(2, 0, sid="MZ2")],
                 f"Stream {SID}: bad message: $.streamSid: media of another stream, MZ2",
@@ -190,6 +192,16 @@ class TestLoss:
         assert stream.results[2] == Unknown("later")
         assert (stream.lost, stream.bad) == (0, 0)
 
+    def test_a_message_of_another_stream_hides_no_loss(self, receive):
+        stream = receive(start(), media(2, 0), media(3, 0, sid="MZ2"), media(4, 40))
+        assert (stream.lost, stream.bad) == (1, 1)
+
+    def test_warnings_are_bounded(self, receive, caplog):
+        inbound = ['"inbound"'] * 200
+        texts = [START_OF.replace("TRACKS", ", ".join([*inbound[:n], '"x"'])) for n in range(200)]
+        assert receive(*texts).bad == 200
+        assert len(warnings(caplog)) == 50
+
     def test_many_gaps_stay_cheap(self, receive):
         stream = receive(start(), *(media(2 * n, 40 * n) for n in range(1, 3000)))
         assert stream.lost == 2998
@@ -219,6 +231,11 @@ class TestPlacement:
             " (more of this kind are only counted)"
         ]
         assert "3.00 s missing" in stream.summary()
+
+    def test_what_comes_late_is_not_missing(self, receive):
+        stream = receive(start(), media(3, 60), media(4, 120), media(5, 80), media(6, 100), media(2, 20))
+        track = stream.tracks["inbound"]
+        assert (track.first, track.end, track.missing, track.chunks) == (20, 140, 0, 5)
 
     def test_going_back(self, receive, caplog):
         stream = receive(start(), media(2, 1000), media(3, 200), media(4, 1020))
