@@ -23,6 +23,7 @@ from flask import Flask
 from gevent.event import Event
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from geventwebsocket.handler import WebSocketHandler
+from werkzeug.exceptions import HTTPException
 
 from mediastreams import frames
 from mediastreams.config import Settings
@@ -74,6 +75,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     logger = logger
     websocket: WebSocket | None = None
     environ: Any
+    _refused = False
     _deadline: gevent.Timeout
     _run: Callable[[WebSocket], None]
 
@@ -105,12 +107,14 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """
         self._start_deadline()
         self.environ = None  # not the last request's, where this one is none
+        self._refused = False
         try:
             return super().handle_one_request()
         except gevent.Timeout as expired:
             if expired is not self._deadline:
                 raise
-            logger.warning("%s sent no whole request within %g s", self.peer, self._deadline.seconds)
+            if self.status is None:  # else it has been answered before, and only kept the connection
+                logger.warning("%s sent no whole request within %g s", self.peer, self._deadline.seconds)
             return None
         finally:
             self._deadline.close()
@@ -128,7 +132,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             WSGIHandler.run_application(self)
             if self.websocket is not None:
                 # Not inside the application: each switch between greenlets copies the C stack, 4.2 kB of it
-                # beneath Flask and its middleware, and 1.9 kB here.
+                # beneath Flask and its middleware, and 2.4 kB here.
                 self._run(self.websocket)
         finally:
             if self.websocket is not None:
@@ -175,9 +179,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         )
         self.environ["wsgi.websocket"] = self.websocket = websocket
         self.house.live.join(websocket)
-        # What came directly behind the handshake is in the HTTP reader's buffer; then that is done with.
+        # What came directly behind the handshake is in the HTTP reader's buffer: one read empties it.
         with contextlib.suppress(*WOULD_BLOCK):
-            while ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
+            if ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
                 websocket.take(ahead)
         self.rfile.close()
         self._run = run
@@ -189,21 +193,29 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             self.house.live.leave(websocket)
             self.environ["wsgi.websocket"] = None
 
+    def _refuse(
+        self, status: int, text: str, headers: dict[str, str] | None = None, *, why: str = ""
+    ) -> HTTPException:
+        """Log a refused handshake in one line and return the refusal; `why` is more than the peer is told."""
+        self._refused = True
+        logger.warning("%s: refused with %d, %s", self.peer, status, printable(why or text))
+        return refusal(status, text, headers)
+
     def _check_handshake(self) -> None:
         if self.environ["REQUEST_METHOD"] != "GET":
-            raise refusal(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
+            raise self._refuse(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
         if self.request_version != "HTTP/1.1":
-            raise refusal(400, f"A WebSocket handshake needs HTTP/1.1, this is {self.request_version}.")
+            raise self._refuse(400, f"A WebSocket handshake needs HTTP/1.1, this is {self.request_version}.")
         if self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
-            raise refusal(
+            raise self._refuse(
                 426,
                 "This server speaks version 13 of the WebSocket protocol (RFC 6455) only.",
                 {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
             )
         if not _is_key(self.environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()):
-            raise refusal(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
+            raise self._refuse(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
         if self.environ.get("CONTENT_LENGTH", "0") != "0":
-            raise refusal(400, "A WebSocket handshake has no body.")
+            raise self._refuse(400, "A WebSocket handshake has no body.")
 
     def _check_signature(self) -> None:
         settings = self.house.settings
@@ -216,29 +228,29 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             urls = []
         signature = self.environ.get("HTTP_X_TWILIO_SIGNATURE")
         if not is_signed(settings.twilio_auth_token, urls, signature):
-            logger.warning(
-                "%s: refused with 403, %s; tried %s. PUBLIC_URL must be the address in the TwiML",
-                self.peer,
-                "the signature is not Twilio's" if signature else "no X-Twilio-Signature",
-                printable(", ".join(urls)) or "no address",
+            fault = "the signature is not Twilio's" if signature else "no X-Twilio-Signature"
+            tried = ", ".join(urls) or "no address"
+            raise self._refuse(
+                403,
+                "The signature is not that of Twilio for this address.",
+                why=f"{fault}; tried {tried}. PUBLIC_URL must be the address in the TwiML",
             )
-            raise refusal(403, "The signature is not that of Twilio for this address.")
 
     def _check_room(self) -> None:
         live, most = self.house.live, self.house.settings.max_streams
         if live.draining:
-            logger.warning("%s: refused with 503, the server is draining", self.peer)
-            raise refusal(503, "The server is going away and takes no more streams.")
+            raise self._refuse(503, "The server is draining and takes no more streams.")
         if len(live) >= most:
-            logger.warning("%s: refused with 503, MAX_STREAMS=%d are live", self.peer, most)
-            raise refusal(503, f"{most} streams are live, and no more are taken.")
+            raise self._refuse(503, f"{most} streams are live (MAX_STREAMS).")
 
     def log_request(self) -> None:
         """Log an HTTP request and its answer; a call logs its own lines.
 
         Importing Flask-Sockets replaces this method of pywsgi's handler, which this one does not call.
         """
-        if self.websocket is None and self.environ is not None:  # None: what came is not HTTP
+        if self._refused or self.websocket is not None:
+            return
+        if self.environ is not None:  # None: what came is not HTTP
             request = f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
             logger.info('%s "%s" %s', self.peer, printable(request), getattr(self, "code", "-"))
         elif self.status == "414":

@@ -261,6 +261,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """
         self.close()
         self._talks_back = True  # nobody else is to be read with it
+        gevent.sleep(0)  # a greenlet of the application that still waits in receive is told now
         try:
             with gevent.Timeout(CLOSE_SECONDS, False):  # type: ignore[arg-type]
                 while self._unsent:

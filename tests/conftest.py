@@ -63,9 +63,9 @@ class Server:
                 if not times:
                     return match
 
-    def stop(self):
-        """End the server and return all that it printed."""
-        if self.process.poll() is None:
+    def stop(self, told=True):
+        """End the server (or wait until it has ended untold) and return all that it printed."""
+        if told and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(SECONDS)
         self._thread.join(SECONDS)
