@@ -64,6 +64,7 @@ class Plan:
 
     `tracks` has the mu-law of each track, all of one length, in whole chunks. `bidirectional` is what
     `<Connect>` makes a stream. `fast` sends without waiting; `drop` hangs up without `stop` or Close.
+    `auth_token` signs the handshake, None does not; `account_sid` is whose call it is, None invents one.
     """
 
     url: str
@@ -74,6 +75,7 @@ class Plan:
     fast: bool = False
     drop: bool = False
     auth_token: str | None = None
+    account_sid: str | None = None
 
     @property
     def chunks(self) -> int:
@@ -145,7 +147,7 @@ class Call:
         self.stream_sid = "MZ" + secrets.token_hex(16)
         self.sent = 0
         self._label = label
-        self._account_sid = "AC" + secrets.token_hex(16)
+        self._account_sid = plan.account_sid or "AC" + secrets.token_hex(16)
         self._call_sid = "CA" + secrets.token_hex(16)
         self._sequence_number = 0
         self._hung_up = False
@@ -305,13 +307,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--digits", default="", metavar="12#", help="keys to press, on a bidirectional stream")
     add("--calls", type=int, default=1, metavar="N", help="so many calls at once")
     add("--fast", action="store_true", help="send without waiting, not in real time")
-    add("--auth-token", metavar="TOKEN", help="sign the handshake with this auth token")
+    add("--auth-token", metavar="TOKEN", help="sign the handshake (default: with TWILIO_AUTH_TOKEN, if set)")
     add("--drop", action="store_true", help="hang up rudely: no stop, no Close")
     return parser
 
 
 def _plan(options: argparse.Namespace) -> Plan:
     """Turn the command line into a `Plan`. Raises `OptionError`, `AudioError` or `TwimlError`."""
+    settings = config.load()
     noun = twiml.read(options.twiml) if options.twiml else None
     parameters = dict(noun.parameters) if noun else {}
     for parameter in options.parameter:
@@ -336,20 +339,21 @@ def _plan(options: argparse.Namespace) -> Plan:
             f"--seconds {options.seconds:g}: it must be more than 0, and {LONGEST_SECONDS} at most"
         )
     return Plan(
-        url=_url(options.url, noun),
+        url=_url(options.url, noun, settings),
         tracks=_tracks(track, audio.read(options.audio), options.seconds),
         parameters=parameters,
         bidirectional=bidirectional,
         digits=options.digits,
         fast=options.fast,
         drop=options.drop,
-        auth_token=options.auth_token,
+        auth_token=options.auth_token or settings.twilio_auth_token,
+        account_sid=settings.twilio_account_sid,
     )
 
 
-def _url(given: str | None, noun: twiml.StreamNoun | None) -> str:
+def _url(given: str | None, noun: twiml.StreamNoun | None, settings: config.Settings) -> str:
     """Return the address to dial: the given one, else the TwiML's, else that of this machine's server."""
-    url = given or (noun.url if noun else _own_server(config.load()))
+    url = given or (noun.url if noun else _own_server(settings))
     plain = url.startswith("ws://")
     if plain and noun and not given and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
         twiml.check_url(url)

@@ -182,6 +182,8 @@ class TestGate:
         server = start_server(TWILIO_AUTH_TOKEN=self.TOKEN)
         result = run_caller(server.url, "--fast", "--auth-token", self.TOKEN)
         assert (result.returncode, result.stderr) == (0, "")
+        result = run_caller(server.url, "--fast", TWILIO_AUTH_TOKEN=self.TOKEN)
+        assert (result.returncode, result.stderr) == (0, "")
         result = run_caller(server.url, "--fast")
         assert result.returncode == 1
         assert (
@@ -189,7 +191,9 @@ class TestGate:
         )
 
     def test_another_account_is_closed_with_1008(self, start_server):
-        server = start_server(TWILIO_ACCOUNT_SID="AC" + "0" * 32)
+        account = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32}
+        server = start_server(**account)
+        assert run_caller(server.url, "--fast", **account).returncode == 0
         result = run_caller(server.url)
         assert result.returncode == 1
         assert "31921 server closed the WebSocket: it sent a Close, 1008 (policy violation)" in result.stderr
