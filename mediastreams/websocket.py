@@ -59,8 +59,8 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     `close_code` is the code of whichever Close was first, 1005 where it had none and 1006 where none came,
     and `close_reason` its reason or how the connection ended; before, they are None and "".
 
-    `peer` is the other end's address, for the log. `idle_seconds` bounds the time in which nothing is
-    received, and that in which the peer takes nothing of what is sent.
+    `peer` is the other end's address, for the log. `idle_seconds` bounds the time for which `receive` waits
+    and nothing comes, and that in which the peer takes nothing of what is sent.
     """
 
     __slots__ = (
@@ -241,7 +241,9 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     def look(self, now: float) -> None:
         """Close what is overdue at the time `now` (monotonic). For the hub to call."""
-        if self._heard:
+        # A peer is not silent while nobody listens: the application may be busy, or sending.
+        listens = self.awaits_turn is not None or self._awaits_data is not None
+        if self._heard or not listens:
             self._heard = False
             self._heard_at = now
         if self._unsent and now - self._sent_at > self._idle_seconds:
