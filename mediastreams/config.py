@@ -138,7 +138,7 @@ class Settings:
     idle_timeout: float = 30
     drain_timeout: float = 30
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
-    gather_ms: int = 42
+    gather_ms: int = 44
 
     @classmethod
     def read(cls, *sources: Mapping[str, str | None]) -> Self:

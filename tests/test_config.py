@@ -28,7 +28,7 @@ class TestRead:
             start_timeout=10,
             idle_timeout=30,
             drain_timeout=30,
-            gather_ms=42,
+            gather_ms=44,
         )
 
     def test_values(self):
