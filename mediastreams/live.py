@@ -24,16 +24,15 @@ class Pace:
     for up to 44 ms. Read just after a message has come, it may be read a whole 60 ms later: there
     are always 3, and the oldest has waited for little more than 40 ms, since it came 20 ms after the last
     read. What tells the moment is the number of messages: one more than before, and the last of them came
-    just now; one less, and the next is about to come. It is looked for again by coming a little too early.
+    just now; one less, and the next is about to come. Coming a tick earlier now and then must be too early:
+    so the moment is known to lie within a tick.
     """
 
-    __slots__ = ("_before", "_early", "_known", "_long", "_probe", "_probing", "_reads", "_short")
+    __slots__ = ("_before", "_early", "_known", "_long", "_probing", "_reads", "_short")
 
     def __init__(self, gather_ms: int) -> None:
         self._short = max(gather_ms // TICK_MS, 1)
         self._long = (gather_ms // CHUNK_MS + 1) * CHUNK_MS // TICK_MS
-        # A known moment lies within so many ticks after a message; so much earlier is too early.
-        self._probe = max(self._short + CHUNK_MS // TICK_MS - self._long, 1)
         self._before = sys.maxsize  # the first read may have begun anywhere
         self._known = False  # whether the moment is
         self._early = False  # whether the last read was
@@ -60,7 +59,7 @@ class Pace:
         self._early = False
         self._reads += 1
         self._probing = self._reads >= PROBE
-        return self._long - self._probe if self._probing else self._long
+        return self._long - 1 if self._probing else self._long
 
 
 class Live:
