@@ -10,7 +10,7 @@ from gevent.hub import get_hub
 if TYPE_CHECKING:
     from mediastreams.websocket import WebSocket
 
-FEW = 16  # so many cost about 5 % of a core when each message wakes the server
+FEW = 16  # so many cost 8 % of a core when each message wakes the server (bench/README.md)
 TICK_MS = 2
 CHUNK_MS = 20  # how often Twilio sends a message of a track, as observed
 PROBE = 32  # reads until the moment is looked for again
