@@ -16,7 +16,6 @@ from subprocess import PIPE, Popen
 
 import pytest
 from conftest import ROOT, SECONDS, environment, run_caller
-from test_client import listen  # noqa: F401  (a fixture)
 from websockets.sync.server import serve
 
 from mediastreams.mulaw import decode
