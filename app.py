@@ -8,6 +8,7 @@ import logging
 from flask import Flask
 
 from mediastreams.config import load
+from mediastreams.consumers import Consumers
 from mediastreams.messages import Connected, Dtmf, Mark, Media, Start, Stop, Unknown, elide
 from mediastreams.server import serve
 from mediastreams.sockets import Sockets
@@ -19,6 +20,7 @@ logging.basicConfig(level=settings.log_level, format="[%(asctime)s] %(levelname)
 
 app = Flask(__name__)
 sockets = Sockets(app)
+consumers = Consumers(settings)  # what else becomes of a call: a recording, if RECORDINGS_DIR is set
 
 
 @sockets.route("/media")
@@ -26,7 +28,7 @@ def media(ws: WebSocket) -> None:
     app.logger.info("Connection accepted")
     # A lot of media messages will be sent rapidly: only the first is shown.
     has_seen_media = False
-    with Stream(ws, settings) as stream:
+    with Stream(ws, settings, consumers) as stream:
         while not ws.closed:
             data = ws.receive()
             if data is None:  # the connection is gone
@@ -61,4 +63,4 @@ def media(ws: WebSocket) -> None:
 
 
 if __name__ == "__main__":
-    serve(app, settings)
+    serve(app, settings, consumers)

@@ -26,7 +26,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Self
@@ -62,13 +62,14 @@ class Server:
     """A server to measure.
 
     `command` starts it; `timed` too, but there it obeys BENCH_LATENESS. `packages` is what it is built
-    of, of PyPI or, for Node, of npm.
+    of, of PyPI or, for Node, of npm. `environ` is what it is set to beside that.
     """
 
     name: str
     command: tuple[str, ...]
     timed: tuple[str, ...]
     packages: tuple[str, ...]
+    environ: tuple[tuple[str, str], ...] = ()
 
     def version(self, package: str) -> str | None:
         """Return the version of a package that is installed, else None."""
@@ -103,6 +104,7 @@ OURS = Server(
 AGAINST = {
     peer.name: peer
     for peer in (
+        replace(OURS, name="recording", environ=(("RECORDINGS_DIR", "recordings"),)),
         _peer("fastapi", "fastapi", "uvicorn", "websockets", "uvloop"),
         _peer("websockets", "websockets", "uvloop"),
         _peer("aiohttp", "aiohttp", "uvloop"),
@@ -436,7 +438,7 @@ class Lateness:
 
 def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
     """Run a server under the calls. Raises `ServerError`."""
-    with Process(server.command, cores.server, _environ(calls)) as process:
+    with Process(server.command, cores.server, _environ(server, calls)) as process:
         url = process.url()
         _warm_up(url)
         memory = process.memory_kb()
@@ -455,7 +457,7 @@ def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
 
 def measure_lateness(server: Server, cores: Cores, calls: int, seconds: float) -> Lateness:
     """Run a server that notes when it handled each message. Raises `ServerError`."""
-    environ = {**_environ(calls), "BENCH_LATENESS": "handled.json"}  # in its folder
+    environ = {**_environ(server, calls), "BENCH_LATENESS": "handled.json"}  # in its folder
     with Process(server.timed, cores.server, environ) as process:
         url = process.url()
         _warm_up(url)
@@ -484,8 +486,9 @@ def measure_lateness(server: Server, cores: Cores, calls: int, seconds: float) -
     return Lateness(*(percentile(late, part) / 1e6 for part in (0.5, 0.99, 1)), faults)
 
 
-def _environ(calls: int) -> dict[str, str]:
-    return {"HTTP_SERVER_PORT": "0", "MAX_STREAMS": str(max(1000, calls + 1)), "TRANSCRIBER": "off"}
+def _environ(server: Server, calls: int) -> dict[str, str]:
+    most = str(max(1000, calls + 1))
+    return {"HTTP_SERVER_PORT": "0", "MAX_STREAMS": most, "TRANSCRIBER": "off", **dict(server.environ)}
 
 
 def _warm_up(url: str) -> None:

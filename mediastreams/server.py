@@ -16,6 +16,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -25,10 +26,12 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 from werkzeug.exceptions import HTTPException
 
-from mediastreams import frames
+from mediastreams import console, frames
 from mediastreams.config import Settings
+from mediastreams.consumers import Consumers
 from mediastreams.live import Live
 from mediastreams.messages import printable
+from mediastreams.meter import Meter
 from mediastreams.signature import handshake_urls, is_signed
 from mediastreams.sockets import UPGRADE, refusal
 from mediastreams.websocket import CLOSE_SECONDS, WOULD_BLOCK, WebSocket
@@ -61,7 +64,7 @@ class House:
             logger.info("Draining: waiting up to %g s for %d live streams", seconds, len(self.live))
         if not self.live.wait_until_empty(seconds):
             logger.warning("Closing %d streams that are still live", len(self.live))
-            self.live.close(frames.GOING_AWAY, "the server is going away")
+            self.live.drain(frames.GOING_AWAY, "the server is going away")
             self.live.wait_until_empty(CLOSE_SECONDS + 1)
 
 
@@ -283,11 +286,13 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def serve(app: Flask, settings: Settings) -> None:
+def serve(app: Flask, settings: Settings, consumers: Consumers | None = None) -> None:
     """Serve `app` on the settings' host and port until SIGINT or SIGTERM.
 
     The first of these drains (`House.drain`), a second one ends the server at once. Prints where it
     listens. Where it cannot listen there, the program exits with one line that says why.
+
+    With `consumers`, and where the log goes to a terminal and has INFO, each stream has its `Meter` there.
     """
     house = House(settings)
     address = settings.http_server_host, settings.http_server_port
@@ -304,12 +309,18 @@ def serve(app: Flask, settings: Settings) -> None:
     if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
         host = "localhost"
     print(f"Server listening on: http://{host}:{server.server_port}", flush=True)
+    screen = console.of_stderr() if consumers and logger.isEnabledFor(logging.INFO) else None
+    if consumers and screen:
+        screen.capture()
+        consumers.register(partial(Meter, console=screen))
     gc.freeze()  # what was imported is not looked at again by each collection
     asked.wait()
     drained = gevent.spawn(house.drain)
     drained.link(lambda _: urged.set())
     urged.wait()
     server.stop(timeout=0)
+    if screen:
+        screen.close()
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> str:

@@ -9,8 +9,10 @@ read from `timestamp`, because a call may also lose audio with no message missin
 """
 
 import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from mediastreams.config import Settings
 from mediastreams.messages import (
@@ -26,20 +28,22 @@ from mediastreams.messages import (
     parse,
     printable,
 )
+from mediastreams.track import RATE, TrackAccount
+
+if TYPE_CHECKING:
+    from mediastreams.consumers import Consumers, Feed
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_MS = 8  # mu-law at 8 kHz
-# Timestamps are rounded to a millisecond and follow the far end's clock; a step that is within one
-# 20 ms chunk of its due place is not a gap.
-_GAP_MS = 20
 # Beyond so many separate losses in one call, a late message counts as a repeat.
-_MOST_GAPS = 1000
+_MOST_LOSSES = 1000
 _MOST_WARNINGS = 50
 
 
 class Connection(Protocol):
     """What a stream needs of its WebSocket (`websocket.WebSocket` has it)."""
+
+    ending: str
 
     def close(self, code: int, message: str) -> None:
         """Close now."""
@@ -51,21 +55,11 @@ class Connection(Protocol):
         """Undo `close_after`."""
 
 
-class TrackAccount:
-    """One track's audio: its chunks, its bytes, and where they stand in the call.
+class Loss(NamedTuple):
+    """Messages that never came: their `sequenceNumber`s, and at which place in the audio (see `track`)."""
 
-    `first` and `end` are milliseconds from the start of the stream: the first chunk's `timestamp`, and
-    the latest one's plus its length. `missing` is the milliseconds that its timestamps skip.
-    """
-
-    __slots__ = ("bytes", "chunks", "end", "first", "missing")
-
-    def __init__(self, timestamp: int) -> None:
-        self.chunks = 0
-        self.bytes = 0
-        self.first = timestamp
-        self.end = timestamp
-        self.missing = 0
+    numbers: range
+    place: int
 
 
 class Stream:
@@ -79,12 +73,21 @@ class Stream:
 
     `start` is the `Start` message, None until it came. `received` counts every message, `bad` those
     that could not be used, `lost` those whose `sequenceNumber` never came, `late` those that came
-    after a later one or for a second time. `tracks` has a `TrackAccount` for each track heard.
+    after a later one or for a second time. `losses` has the places of the latest 1,000 losses. `tracks`
+    has a `TrackAccount` for each track heard.
+
+    `started_at` and `ended_at` are times in UTC, of `start` and of leaving the `with` block; None before.
+    `ending` is how it ended, "" before: `stop`; else `failed` where an exception left the block;
+    else as the WebSocket did: `peer closed` with its code, `dropped`, `timed out`, `drained`, or
+    `server closed` with its code.
+
+    `consumers` gets what belongs to the call, from `start` on, and the block's end waits for them.
     """
 
     __slots__ = (
         "_account_sid",
-        "_gaps",
+        "_consumers",
+        "_feeds",
         "_next",
         "_sid",
         "_start_timeout",
@@ -92,16 +95,24 @@ class Stream:
         "_warned",
         "_websocket",
         "bad",
+        "ended_at",
+        "ending",
         "late",
+        "losses",
         "lost",
         "received",
         "start",
+        "started_at",
         "stopped",
         "tracks",
     )
 
-    def __init__(self, websocket: Connection, settings: Settings) -> None:
+    def __init__(
+        self, websocket: Connection, settings: Settings, consumers: "Consumers | None" = None
+    ) -> None:
         self._websocket = websocket
+        self._consumers = consumers
+        self._feeds: Sequence[Feed] = ()
         self._account_sid = settings.twilio_account_sid
         self._start_timeout = settings.start_timeout
         self.start: Start | None = None
@@ -110,11 +121,14 @@ class Stream:
         self.bad = 0
         self.lost = 0
         self.late = 0
+        self.losses: list[Loss] = []
         self.tracks: dict[Track, TrackAccount] = {}
+        self.started_at: datetime | None = None
+        self.ended_at: datetime | None = None
+        self.ending = ""
         self._sid = ""
         self._next = -1  # the sequenceNumber that is due; none is before start
         self._unnumbered = 0
-        self._gaps: list[range] = []
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -129,8 +143,17 @@ class Stream:
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self.ended_at = datetime.now(UTC)
+        if self.stopped:
+            self.ending = "stop"
+        elif error is not None:
+            self.ending = "failed"
+        else:
+            self.ending = self._websocket.ending or "server closed 1000"  # as it will, with the route's end
         if error is not None:
             error.add_note(f"in stream {self.name}")
+        if self._consumers is not None and self._feeds:
+            self._consumers.end(self._feeds)
 
     @property
     def name(self) -> str:
@@ -142,8 +165,7 @@ class Stream:
         """The time from the first audio of any track to the end of the last; 0.0 without audio."""
         if not self.tracks:
             return 0.0
-        tracks = self.tracks.values()
-        return (max(t.end for t in tracks) - min(t.first for t in tracks)) / 1000
+        return (self._end() - min(track.first for track in self.tracks.values())) / RATE
 
     def receive(self, data: str | bytes) -> Received | None:
         """Parse a message, account for it and return it; None where it is of no use to the call.
@@ -166,18 +188,22 @@ class Stream:
             return self._start(message)
         if not self._in_order(message.stream_sid, message.sequence_number, type(message).__name__):
             return None
-        self.stopped = isinstance(message, Stop)
+        if isinstance(message, Stop):
+            self.stopped = True
+            return message
+        for feed in self._feeds:
+            feed.take(message)
         return message
 
     def summary(self) -> str:
         """Return the closing line: tracks, seconds, bytes, and the messages lost, late and bad."""
         parts = [f"{self.seconds:.2f} s"]
         for track, account in self.tracks.items():
-            missing = f", {account.missing / 1000:.2f} s missing" if account.missing else ""
+            missing = f", {account.missing / RATE:.2f} s missing" if account.missing else ""
             parts.append(f"{track} {account.chunks} chunks, {account.bytes} bytes{missing}")
         parts.append(f"{self.lost} messages lost, {self.late} late, {self.bad} bad")
         if self.start is not None and not self.stopped:
-            parts.append("no stop message")
+            parts.append(f"no stop message: {self.ending}" if self.ending else "no stop message")
         return f"Stream {self.name}: {'; '.join(parts)}"
 
     def _without_number(self, message: Connected | Unknown) -> Connected | Unknown | None:
@@ -212,6 +238,9 @@ class Stream:
         self._sid = message.stream_sid
         self._next = message.sequence_number + 1
         self._unnumbered = 0
+        self.started_at = datetime.now(UTC)
+        if self._consumers is not None:
+            self._feeds = self._consumers.begin(self, message)
         return message
 
     def _media(self, message: Media) -> Media | None:
@@ -225,21 +254,21 @@ class Stream:
         track = self.tracks.get(media.track)
         if track is None:
             track = self.tracks[media.track] = TrackAccount(media.timestamp)
-        size = len(media.payload)
-        gap = media.timestamp - track.end
-        if gap > _GAP_MS:
-            track.missing += gap
-            self._warn("gap", f"{gap} ms of the {media.track} track missing before {media.timestamp} ms")
-        elif gap < -_GAP_MS:
-            self._warn("overlap", f"timestamp {media.timestamp} ms of the {media.track} track goes back")
-            track.first = min(track.first, media.timestamp)
-            track.missing = max(track.missing - size // BYTES_PER_MS, 0)  # it fills what it had left
-        track.chunks += 1
-        track.bytes += size
-        end = media.timestamp + size // BYTES_PER_MS
-        if end > track.end:
-            track.end = end
+        track.place(media.timestamp, len(media.payload))
+        if track.jump:
+            self._name_jump(media.track, track, media.timestamp)
+        for feed in self._feeds:
+            feed.take(message)
         return message
+
+    def _name_jump(self, name: Track, track: TrackAccount, timestamp: int) -> None:
+        place = f"timestamp {timestamp} ms of the {name} track"
+        if track.is_wild:
+            self._warn("wild", f"{place} is {track.jump} ms off, and not believed: it counts as the next")
+        elif track.jump > 0:
+            self._warn("gap", f"{track.jump} ms of the {name} track missing before {timestamp} ms")
+        else:
+            self._warn("overlap", f"{place} goes back")
 
     def _in_order(self, sid: str, number: int, event: str) -> bool:
         """Judge a message's place by its stream, the events before it and its `sequenceNumber`."""
@@ -260,13 +289,17 @@ class Stream:
             return self._fills_gap(number)
         return False
 
+    def _end(self) -> int:
+        """Return the place behind all audio, 0 without any."""
+        return max((track.end for track in self.tracks.values()), default=0)
+
     def _skip_to(self, number: int) -> None:
         # What came in between without a number that could be used (a bad message, an unknown event)
         # stands for as many of those that seem lost.
         gap = range(self._next, number)[self._unnumbered :]
         if gap:
             self.lost += len(gap)
-            self._gaps = [*self._gaps[1 - _MOST_GAPS :], gap]
+            self.losses = [*self.losses[1 - _MOST_LOSSES :], Loss(gap, self._end())]
             self._warn("lost", f"sequenceNumber {number} where {gap.start} was due: {len(gap)} lost")
         self._next = number + 1
         self._unnumbered = 0
@@ -274,12 +307,12 @@ class Stream:
     def _fills_gap(self, number: int) -> bool:
         """Count a message that came late; say whether it is new (not a repeat)."""
         self.late += 1
-        for i, gap in enumerate(self._gaps):
+        for i, (gap, place) in enumerate(self.losses):
             if number in gap:
                 self.lost -= 1
                 parts = range(gap.start, number), range(number + 1, gap.stop)
-                self._gaps[i : i + 1] = [part for part in parts if part]
-                del self._gaps[:-_MOST_GAPS]
+                self.losses[i : i + 1] = [Loss(part, place) for part in parts if part]
+                del self.losses[:-_MOST_LOSSES]
                 self._warn("late", f"sequenceNumber {number} came after {self._next - 1}")
                 return True
         self._warn("repeat", f"sequenceNumber {number} came again")

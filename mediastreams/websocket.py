@@ -57,7 +57,9 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     `closed` is True once a Close was sent or received, or the connection has ended. From then on
     `close_code` is the code of whichever Close was first, 1005 where it had none and 1006 where none came,
-    and `close_reason` its reason or how the connection ended; before, they are None and "".
+    and `close_reason` its reason or how the connection ended; before, they are None and "". `ending` sums
+    it up: `peer closed` or `server closed` with the code, `dropped`, `timed out` (a limit in time was
+    passed), or `drained`; before, it is "".
 
     `peer` is the other end's address, for the log. `idle_seconds` bounds the time for which `receive` waits
     and nothing comes, and that in which the peer takes nothing of what is sent.
@@ -91,6 +93,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         "close_code",
         "close_reason",
         "closed",
+        "ending",
         "environ",
         "handler",
         "peer",
@@ -114,6 +117,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         self.closed = False
         self.close_code: int | None = None
         self.close_reason = ""
+        self.ending = ""
         self.peer = peer
         self._live = live
         self._idle_seconds = idle_seconds
@@ -200,8 +204,12 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         if self.closed:
             return
         reason = message if isinstance(message, str) else bytes(message).decode(errors="replace")
-        self._write(frames.close_frame(code, reason))
-        self._has_closed(code, reason)
+        self._close(code, reason, f"server closed {code}")
+
+    def drain(self, code: int, reason: str) -> None:
+        """Close it as `close` does, because the server ends."""
+        if not self.closed:
+            self._close(code, reason, "drained")
 
     def close_after(self, seconds: float, code: int, reason: str) -> None:
         """Close with this code and reason, unless `keep` is called within this time."""
@@ -247,13 +255,13 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             self._heard = False
             self._heard_at = now
         if self._unsent and now - self._sent_at > self._idle_seconds:
-            self._lose(f"it has read nothing for {self._idle_seconds:g} s")
+            self._lose(f"it has read nothing for {self._idle_seconds:g} s", "timed out")
         if self.closed:
             return
         if self._deadline is not None and now > self._deadline[0]:
-            self._refuse(*self._deadline[1:])
+            self._refuse(*self._deadline[1:], "timed out")
         elif now - self._heard_at > self._idle_seconds:
-            self._refuse(frames.GOING_AWAY, f"nothing received for {self._idle_seconds:g} s")
+            self._refuse(frames.GOING_AWAY, f"nothing received for {self._idle_seconds:g} s", "timed out")
 
     def finish(self) -> None:
         """End the connection as section 7.1 has it: each side's Close, then that of TCP.
@@ -322,30 +330,35 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         if isinstance(event, Close):
             self._peer_has_closed = True
             self._write(frames.close_frame(event.code, ""))
-            self._has_closed(event.code, event.reason)
+            self._has_closed(event.code, event.reason, f"peer closed {event.code}")
         elif isinstance(event, Violation):
-            self._refuse(event.code, event.reason)
+            self._refuse(event.code, event.reason, f"server closed {event.code}")
         else:
             self._lose(event.how)
 
-    def _refuse(self, code: int, reason: str) -> None:
+    def _refuse(self, code: int, reason: str, ending: str) -> None:
         logger.warning("%s: closed with %d, %s", self.peer, code, reason)
-        self.close(code, reason)
+        self._close(code, reason, ending)
 
-    def _lose(self, how: str) -> None:
+    def _close(self, code: int, reason: str, ending: str) -> None:
+        self._write(frames.close_frame(code, reason))
+        if not self.closed:  # else the peer was gone already
+            self._has_closed(code, reason, ending)
+
+    def _lose(self, how: str, ending: str = "dropped") -> None:
         """Give the connection up: there is nobody to send to."""
         self._unsent.clear()
         self._writable.stop()
         self._peer_has_closed = True
         if not self.closed:
             logger.warning("%s: connection lost, %s", self.peer, how)
-            self._has_closed(frames.ABNORMAL, how)
+            self._has_closed(frames.ABNORMAL, how, ending)
         if self._drained is not None:
             self._drained.set()
 
-    def _has_closed(self, code: int, reason: str) -> None:
+    def _has_closed(self, code: int, reason: str, ending: str) -> None:
         self.closed = True
-        self.close_code, self.close_reason = code, reason
+        self.close_code, self.close_reason, self.ending = code, reason, ending
         if self.awaits_turn is not None or self._awaits_data is not None:
             self._hub.loop.run_callback(self.wake)
 

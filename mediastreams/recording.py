@@ -1,0 +1,236 @@
+"""A stream's audio as a WAV file, and its account as JSON beside it.
+
+    <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.wav
+    <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.json
+
+The time is that of `start`, in UTC. One track is mono; of two, inbound is left and outbound right. Each
+chunk stands where its `timestamp` says (`track`), so that a second in the file is a second of the call; what
+did not come is silence.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mediastreams.consumer import Consumer
+from mediastreams.messages import Dtmf, Mark, Media, MediaMetadata, Start, Track
+from mediastreams.stream import Stream
+from mediastreams.track import RATE, TrackAccount
+from mediastreams.wav import WavFile, open_private
+
+logger = logging.getLogger(__name__)
+
+_STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
+_MOST_NOTED = 1000  # keys, and marks
+_MOST_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
+
+
+class Recording(Consumer):
+    """Records its stream into `folder`, which is made where it is missing.
+
+    Where that fails, one line in the log says why, and the recording ends: the file has what was
+    written before. A stream whose SID is not one of Twilio's is not recorded, since it names the file.
+    """
+
+    def __init__(self, stream: Stream, folder: str) -> None:
+        super().__init__(stream)
+        self._folder = Path(folder)
+        self._path = self._folder  # of the WAV file
+        self._wav: WavFile | None = None
+        self._error: str | None = None  # why it has ended before its time
+        self._channels: dict[Track, int] = {}
+        # Not those of the stream, which are ahead by what waits to be recorded.
+        self._tracks: dict[Track, TrackAccount] = {}
+        self._dtmf: list[dict[str, Any]] = []
+        self._marks: list[dict[str, Any]] = []
+        self._has_named_track = False
+
+    def start(self, message: Start) -> None:
+        """Create both files."""
+        if not _STREAM_SID.fullmatch(message.stream_sid):
+            logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
+            return
+        tracks = [name for name in ("inbound", "outbound") if name in message.start.tracks] or ["inbound"]
+        self._channels = {name: channel for channel, name in enumerate(tracks)}
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._create(message.stream_sid)
+        except OSError as error:
+            folder, why = str(self._folder), error.strerror
+            logger.error(
+                "Stream %s: not recorded, RECORDINGS_DIR=%r cannot be used: %s", self.stream.name, folder, why
+            )
+            return
+        try:
+            self._save_account()
+        except OSError as error:
+            self._give_up(error)
+
+    def media(self, message: Media) -> None:
+        """Put the audio where it belongs."""
+        wav, media = self._wav, message.media
+        track = self._tracks.get(media.track) or self._first_of(media)
+        if wav is None or track is None or self._error is not None:
+            return
+        payload = media.payload
+        place = track.place(media.timestamp, len(payload))
+        channel = self._channels[media.track]
+        try:
+            if track.jump >= 0 or track.is_wild:
+                wav.put(channel, place, payload)
+            else:
+                for part in track.fills:
+                    wav.put(channel, part.start, payload[part.start - place : part.stop - place])
+        except OSError as error:
+            self._give_up(error)
+
+    def dtmf(self, message: Dtmf) -> None:
+        """Note the key and when it was pressed."""
+        if len(self._dtmf) < _MOST_NOTED:
+            self._dtmf.append({"digit": message.dtmf.digit, "at": self._now()})
+
+    def mark(self, message: Mark) -> None:
+        """Note the mark and when it came back."""
+        if len(self._marks) < _MOST_NOTED:
+            self._marks.append({"name": message.mark.name, "at": self._now()})
+
+    def flush(self) -> None:
+        """Write what was put."""
+        if self._wav is None or self._error is not None:
+            return
+        try:
+            self._wav.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def stop(self) -> None:
+        """Write the rest, and the account as it is at the end."""
+        if self._wav is None:
+            return
+        if self._error is None:
+            try:
+                self._wav.close()
+            except OSError as error:
+                self._give_up(error)
+            else:
+                seconds = self._wav.samples / RATE
+                logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
+        try:
+            self._save_account()
+        except OSError as error:
+            if self._error is None:
+                logger.error(
+                    "Stream %s: the account of %s cannot be written: %s",
+                    self.stream.name,
+                    self._path,
+                    error.strerror,
+                )
+
+    def _create(self, stream_sid: str) -> None:
+        started_at = self.stream.started_at
+        assert started_at is not None
+        name = f"{started_at:%Y%m%dT%H%M%S}.{started_at.microsecond // 1000:03}Z-{stream_sid}"
+        for n in range(1, _MOST_OF_A_NAME + 1):
+            path = self._folder / f"{name if n == 1 else f'{name}-{n}'}.wav"
+            with contextlib.suppress(FileExistsError):
+                self._wav = WavFile(path, len(self._channels))
+                self._path = path
+                return
+        raise FileExistsError(errno.EEXIST, f"{_MOST_OF_A_NAME} files of this name are there already")
+
+    def _give_up(self, error: OSError) -> None:
+        assert self._wav is not None
+        self._error = error.strerror or str(error)
+        logger.error("Stream %s: the recording %s ends: %s", self.stream.name, self._path, self._error)
+        with contextlib.suppress(OSError):
+            self._wav.close()
+
+    def _first_of(self, media: MediaMetadata) -> TrackAccount | None:
+        """Return a track's account with its first chunk; None where it is not one of the stream's."""
+        name = media.track
+        if name in self._channels:
+            return self._tracks.setdefault(name, TrackAccount(media.timestamp))
+        if self._wav is not None and not self._has_named_track:
+            self._has_named_track = True
+            logger.warning("Stream %s: %s is not among its tracks, not recorded", self.stream.name, name)
+        return None
+
+    def _seconds(self, place: int) -> float:
+        """Return where in the file a place is, in seconds to the millisecond; 0.0 before its beginning."""
+        origin = self._wav.origin if self._wav is not None else None
+        if origin is None:
+            origin = min((track.first for track in self._tracks.values()), default=0)
+        return round(max(place - origin, 0) / RATE, 3)
+
+    def _now(self) -> float:
+        return self._seconds(max((track.end for track in self._tracks.values()), default=0))
+
+    def _save_account(self) -> None:
+        """Put the account in the place of the last one, whole or not at all. Raises `OSError`."""
+        draft = self._path.with_suffix(".json.part")
+        # A peer's words may hold half of a surrogate pair, which has no UTF-8.
+        data = json.dumps(self._account(), indent=2, ensure_ascii=False).encode(errors="backslashreplace")
+        try:
+            with open(draft, "wb", opener=open_private) as file:
+                file.write(data + b"\n")
+            draft.replace(self._path.with_suffix(".json"))
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
+
+    def _account(self) -> dict[str, Any]:
+        stream, wav = self.stream, self._wav
+        assert stream.start is not None
+        assert wav is not None
+        start = stream.start.start
+        return {
+            "streamSid": start.stream_sid,
+            "callSid": start.call_sid,
+            "accountSid": start.account_sid,
+            "tracks": start.tracks,
+            "customParameters": start.custom_parameters,
+            "start": _utc(stream.started_at),
+            "end": _utc(stream.ended_at),
+            "ended": stream.ending or None,
+            "recording": self._path.name,
+            "duration": round(wav.samples / RATE, 3),
+            "error": self._error,
+            "messages": {
+                "received": stream.received,
+                "lost": stream.lost,
+                "late": stream.late,
+                "bad": stream.bad,
+            },
+            "media": {
+                name: {
+                    "chunks": track.chunks,
+                    "bytes": track.bytes,
+                    "missing": round(track.missing / RATE, 3),
+                    "gaps": [
+                        {"at": self._seconds(gap.start), "duration": round(len(gap) / RATE, 3)}
+                        for gap in track.gaps
+                    ],
+                }
+                for name, track in self._tracks.items()
+            },
+            "lost": [
+                {
+                    "sequenceNumber": loss.numbers.start,
+                    "messages": len(loss.numbers),
+                    "at": self._seconds(loss.place),
+                }
+                for loss in stream.losses
+            ],
+            "dtmf": self._dtmf,
+            "marks": self._marks,
+        }
+
+
+def _utc(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
