@@ -8,10 +8,11 @@
 Each stream gets an object of its own, made when the stream starts. Its methods are called one after the
 other, in the order of the messages, and never by the server's own thread: a consumer may wait, write to a
 disk or ask another machine, and holds up nobody but itself. It is called 5 times a second, for the messages
-that have come since. What it has not taken when 1,000 messages
-wait (10 seconds of both tracks) is lost to it, the oldest first, counted and logged. Where it raises, that
-is logged once with the stream's SID, and it gets nothing more. Neither is felt by the call or by another
-consumer. Python runs one thread at a time all the same: heavy computing belongs into a process of its own.
+that have come since. What it has not taken when 2,000 messages wait (20 seconds of both tracks) is lost to
+it, the oldest first, counted and logged. Where it raises, that is logged once with the stream's SID, and it
+gets nothing more. Neither is felt by the call or by another consumer.
+
+Python runs one thread at a time all the same: heavy computing belongs into a process of its own.
 """
 
 from mediastreams.messages import Dtmf, Mark, Media, Start

@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
 EVERY = 0.2 - TICK_SECONDS / 2  # seconds: at the second tick
 RECORDED_EVERY = 0.5 - TICK_SECONDS / 2  # what a crash may cost of a recording
-MOST_WAITING = 1000  # messages: 10 s of both tracks, 0.6 MB
+MANY = 100  # messages: they come faster than in a call, and are not left to wait
+MOST_WAITING = 2000  # messages: 20 s of both tracks, 1.2 MB
 MOST_THREADS = 16  # of a kind: so many consumers may be stuck before the others of the kind wait
 END_SECONDS = 3.0  # for a consumer to take what waits and to finish, at the end of its stream
 
@@ -87,17 +88,23 @@ class Feed:
 
     def take(self, message: Media | Dtmf | Mark) -> None:
         """Keep a message for the consumer; the oldest that waits is dropped where there are too many."""
-        if self._is_finished:
-            return
-        if len(self._waiting) == MOST_WAITING:
-            if not self._dropped:
-                logger.warning("Stream %s: %s is too slow and misses messages", self._stream.name, self.name)
-            self._dropped += 1
+        if len(self._waiting) >= MANY:
+            self._hurry()
         self._waiting.append(message)
 
     def end(self) -> None:
         """Let the consumer finish after what waits."""
         self._ended = True
+
+    def _hurry(self) -> None:
+        if self._is_finished:
+            self._waiting.clear()
+        elif not self.is_due:
+            self.kind.run(self)
+        if len(self._waiting) == MOST_WAITING:
+            if not self._dropped:
+                logger.warning("Stream %s: %s is too slow and misses messages", self._stream.name, self.name)
+            self._dropped += 1
 
     def say_what_it_missed(self) -> None:
         """Log what the consumer did not get, and whether it has not finished, at the end of the stream."""

@@ -65,7 +65,8 @@ class WavFile:
         """Put audio of one channel (0 is the left one) at a place."""
         run = self._runs[channel]
         if place != run.end or run.end - run.start >= RATE:
-            self.flush()
+            if run.parts:
+                self.flush()
             run.start = place
         run.parts.append(mulaw)
         run.end = place + len(mulaw)
@@ -114,9 +115,11 @@ class WavFile:
         try:
             self.flush()
         finally:
-            with contextlib.suppress(OSError):  # what a full disk has taken of the last write
-                size = self.samples * self._channels
+            size = self.samples * self._channels
+            with contextlib.suppress(OSError):
+                # A full disk may have taken a part of the last write.
                 self._file.truncate(_HEADER.size + size + size % 2)
+                self._write_header()
             self._file.close()
 
     def _window(self, start: int, stop: int) -> bytearray:

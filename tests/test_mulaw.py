@@ -1,6 +1,8 @@
 """Every code and every sample, against the C of CPython's audioop."""
 
 import importlib
+import math
+import random
 import warnings
 from array import array
 
@@ -36,3 +38,25 @@ def test_silence():
 def test_half_a_sample():
     with pytest.raises(ValueError, match="multiple of item size"):
         mulaw.encode(b"\0\0\0")
+
+
+class TestLevel:
+    @pytest.mark.parametrize("code", range(256))
+    def test_every_code(self, code):
+        audio = bytes([code]) * 160
+        rms = audioop.rms(audioop.ulaw2lin(audio, 2), 2)
+        expected = 20 * math.log10(rms / 32768) if rms else -math.inf
+        assert mulaw.level(audio) == pytest.approx(expected, abs=1e-9)
+
+    def test_a_mixture(self):
+        audio = random.Random(1).randbytes(8000)
+        rms = audioop.rms(audioop.ulaw2lin(audio, 2), 2)
+        assert mulaw.level(audio) == pytest.approx(20 * math.log10(rms / 32768), abs=0.001)  # rms is whole
+
+    def test_what_is_full_scale(self):
+        sine = array("h", (round(32767 * math.sin(n / 8 * math.tau)) for n in range(8000)))
+        assert mulaw.level(mulaw.encode(sine.tobytes())) == pytest.approx(-3.01, abs=0.2)  # clipped
+        assert mulaw.level(b"\x00") == pytest.approx(-0.17, abs=0.01)
+
+    def test_nothing(self):
+        assert mulaw.level(b"") == mulaw.level(mulaw.SILENCE * 160) == -math.inf
