@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import gevent
@@ -75,10 +76,10 @@ class Feed:
 
     @property
     def name(self) -> str:
-        """The consumer's class, for the log."""
+        """The consumer's class, or before it is there what makes it, for the log."""
         if self._consumer is not None:
             return type(self._consumer).__name__
-        factory = self.kind.factory
+        factory = getattr(self.kind.factory, "func", self.kind.factory)  # of a functools.partial
         return getattr(factory, "__name__", repr(factory))
 
     @property
@@ -221,8 +222,7 @@ class Consumers:
         self._kinds: list[_Kind] = []
         self._ticking: Any = None
         if settings.recordings_dir is not None:
-            folder = settings.recordings_dir
-            self.register(lambda stream: Recording(stream, folder), RECORDED_EVERY)
+            self.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
 
     def register(self, factory: Factory, every: float = EVERY) -> Factory:
         """Add a consumer: a class, or what else makes a `Consumer` of a `Stream`. Returns it.

@@ -165,7 +165,8 @@ class Stream:
         """The time from the first audio of any track to the end of the last; 0.0 without audio."""
         if not self.tracks:
             return 0.0
-        return (self._end() - min(track.first for track in self.tracks.values())) / RATE
+        # A consumer may ask, in its thread, while a track is added: hence the list.
+        return (self._end() - min(track.first for track in list(self.tracks.values()))) / RATE
 
     def receive(self, data: str | bytes) -> Received | None:
         """Parse a message, account for it and return it; None where it is of no use to the call.
@@ -291,7 +292,7 @@ class Stream:
 
     def _end(self) -> int:
         """Return the place behind all audio, 0 without any."""
-        return max((track.end for track in self.tracks.values()), default=0)
+        return max((track.end for track in list(self.tracks.values())), default=0)
 
     def _skip_to(self, number: int) -> None:
         # What came in between without a number that could be used (a bad message, an unknown event)

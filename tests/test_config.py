@@ -29,6 +29,7 @@ class TestRead:
             idle_timeout=30,
             drain_timeout=30,
             gather_ms=44,
+            recordings_dir=None,
         )
 
     def test_values(self):

@@ -3,7 +3,10 @@ from conftest import ROOT, run
 
 import mediastreams
 
-PURE = ["messages", "stream", "signature", "mulaw", "config", "twiml"]
+PURE = [
+    *("messages", "track", "stream", "consumer", "signature"),
+    *("mulaw", "wav", "recording", "config", "twiml"),
+]
 
 
 @pytest.mark.parametrize("module", PURE)

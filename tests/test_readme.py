@@ -10,12 +10,17 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SECONDS, Server, environment
+from conftest import ROOT, SECONDS, Server, environment, run_caller
+
+from mediastreams.meter import line
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)\n *```$", README, re.DOTALL | re.MULTILINE)
-START, CALL, HELP, DEPLOY, TEST = (text for language, text in BLOCKS if language == "sh")
-LISTENING, CALLER, CONSOLE = [text for language, text in BLOCKS if not language][:3]
+START, CALL, HELP, RECORD, DEPLOY, TEST = (text for language, text in BLOCKS if language == "sh")
+(CONSUMER,) = (text for language, text in BLOCKS if language == "python")
+LISTENING, CALLER, CONSOLE, METER, RECORDED, CONSUMED = [text for language, text in BLOCKS if not language][
+    :6
+]
 
 INSTALL_SECONDS = 300
 
@@ -23,6 +28,7 @@ INSTALL_SECONDS = 300
 def alike(text):
     """Return printed text with what differs from call to call made the same: times, SIDs, the port."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
+    text = re.sub(r"\d{8}T\d{6}\.\d{3}Z", "TIME", text)
     text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b", r"\1", text)
     return re.sub(r"(localhost|127\.0\.0\.1):\d+", r"\1:PORT", text)
 
@@ -69,6 +75,20 @@ def test_the_two_commands_of_the_first_five_minutes(checkout, tmp_path):
     finally:
         server.stop()
 
+    place = '@sockets.route("/media")'
+    source = (checkout / "app.py").read_text()
+    (checkout / "app.py").write_text(source.replace(place, f"{CONSUMER}\n\n\n{place}"))
+    server = Server(["sh", "-c", RECORD], checkout, environ)
+    try:
+        server.wait_until_it_listens()
+        assert run_caller(server.url, "--fast").returncode == 0
+        server.wait_for("messages lost")
+        for shown in (RECORDED, CONSUMED):
+            assert alike(shown) in map(alike, server.lines)
+    finally:
+        server.stop()
+    assert sorted(path.suffix for path in (checkout / "recordings").iterdir()) == [".json", ".wav"]
+
     deployed = Server(["sh", "-c", DEPLOY], checkout, environ)
     try:
         deployed.wait_until_it_listens(INSTALL_SECONDS)
@@ -77,6 +97,13 @@ def test_the_two_commands_of_the_first_five_minutes(checkout, tmp_path):
             assert json.load(answer) == {"status": "ok", "streams": 0}
     finally:
         deployed.stop()
+
+
+def test_the_meter_is_as_shown():
+    for shown, (seconds, track, level) in zip(
+        METER.split("\n"), [(3.1, "inbound", -23.0), (3.1, "outbound", -78.0)], strict=True
+    ):
+        assert line("MZ6b1d5cc8e0b2f0a64bbd2ce0bd5e4b50", seconds, track, level) == shown
 
 
 def test_the_callers_help():
@@ -108,6 +135,8 @@ def test_the_test_command_is_what_the_checks_run():
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_link_to_a_file_leads_somewhere():
+def test_every_link_leads_somewhere():
+    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    anchors = ["#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
     for target in re.findall(r"\]\((?!https?://)([^)]+)\)", README):
-        assert Path(ROOT / target).exists(), target
+        assert target in anchors or Path(ROOT / target).exists(), target
