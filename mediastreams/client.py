@@ -151,12 +151,8 @@ class Client:
         return connection
 
     def _secure(self) -> gevent.socket.socket:
-        # ssl.create_default_context() returns a context whose sockets would block the other calls.
-        context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_CLIENT)
-        context.load_default_certs()
-        context.load_verify_locations(certifi.where())  # on macOS python.org's Python has none of its own
         try:
-            return context.wrap_socket(self._socket, server_hostname=self._url.host)
+            return verified_context().wrap_socket(self._socket, server_hostname=self._url.host)
         except TimeoutError:
             raise CallError(31910, f"no TLS answer within {PATIENCE:.0f} s") from None
         except gevent.ssl.SSLCertVerificationError as error:
@@ -252,6 +248,15 @@ class Client:
         if isinstance(violation, WebSocketException | UnicodeDecodeError):
             raise CallError(31924, f"the server sent a wrong frame: {violation}")
         raise CallError(31903, "the server dropped the connection without a Close")
+
+
+def verified_context() -> gevent.ssl.SSLContext:
+    """Return a TLS context for gevent's sockets that verifies whom it speaks to."""
+    # ssl.create_default_context() returns a context whose sockets would block the other calls.
+    context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    context.load_verify_locations(certifi.where())  # on macOS python.org's Python has none of its own
+    return context
 
 
 def _explanation(response: Response) -> str:

@@ -50,7 +50,7 @@ def _whole(what: str, least: int, most: int) -> _Kind:
 
 def _one_of(*names: str) -> _Kind:
     def read(text: str) -> str:
-        return names[names.index(text.upper())]
+        return {name.lower(): name for name in names}[text.lower()]
 
     return _Kind(f"one of {', '.join(names)}", read)
 
@@ -94,6 +94,15 @@ def _read_folder(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def _read_endpoint(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    _ = parts.port  # raises ValueError where it is no port number
+    return text.rstrip("/")
+
+
+_ENDPOINT = _Kind("an address that begins with https://", _read_endpoint)
 _SECONDS = _Kind("seconds, more than 0 and at most 86400", _read_seconds)
 
 _KINDS = {
@@ -110,10 +119,20 @@ _KINDS = {
     "drain_timeout": _SECONDS,
     "gather_ms": _whole("milliseconds", 0, 1000),
     "recordings_dir": _Kind("the name of a folder", _read_folder),
+    "transcriber": _one_of("local", "google", "amazon", "watson", "off"),
+    "google_speech_endpoint": _ENDPOINT,
+    "aws_access_key_id": _Kind("the key of an AWS account, without spaces", _read_token),
+    "aws_secret_access_key": _Kind("the secret of that key, without spaces", _read_token, secret=True),
+    "aws_session_token": _Kind("a token of AWS, without spaces", _read_token, secret=True),
+    "aws_region": _Kind("the name of a region, such as us-east-1", _read_host),
+    "aws_endpoint_url_transcribe_streaming": _ENDPOINT,
+    "speech_to_text_apikey": _Kind("the key of an IBM service, without spaces", _read_token, secret=True),
+    "speech_to_text_url": _ENDPOINT,
+    "speech_to_text_auth_url": _ENDPOINT,
 }
 
-# Where platforms set a name of their own (Heroku, Cloud Run and Render set PORT).
-_ELSE = {"http_server_port": "PORT"}
+# Where a platform has a name of its own (Heroku, Cloud Run and Render set PORT), or a provider a second.
+_ELSE = {"http_server_port": "PORT", "aws_region": "AWS_DEFAULT_REGION"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +151,9 @@ class Settings:
     `drain_timeout`: seconds that live streams are given when the server is told to end. `gather_ms`: how
     many milliseconds of messages are read at once when many streams are live; 0 reads each as it comes.
 
-    `recordings_dir`: the folder in which each stream is recorded; None records none.
+    `recordings_dir`: the folder in which each stream is recorded; None records none. `transcriber`: which
+    engine transcribes; None is the local one if it is installed. What follows it are the providers' keys and
+    addresses, by the names that their own libraries give them; an address that is None is the usual one.
     """
 
     http_server_port: int = 5000
@@ -149,6 +170,16 @@ class Settings:
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
     gather_ms: int = 44
     recordings_dir: str | None = None
+    transcriber: str | None = None
+    google_speech_endpoint: str | None = None
+    aws_access_key_id: str | None = field(default=None, repr=False)
+    aws_secret_access_key: str | None = field(default=None, repr=False)
+    aws_session_token: str | None = field(default=None, repr=False)
+    aws_region: str | None = None
+    aws_endpoint_url_transcribe_streaming: str | None = None
+    speech_to_text_apikey: str | None = field(default=None, repr=False)
+    speech_to_text_url: str | None = None
+    speech_to_text_auth_url: str | None = None
 
     @classmethod
     def read(cls, *sources: Mapping[str, str | None]) -> Self:
@@ -161,7 +192,7 @@ class Settings:
             for name, text in _given(setting, sources):
                 try:
                     values[setting] = kind.read(text)
-                except ValueError:
+                except (ValueError, KeyError):
                     shown = "(not shown)" if kind.secret else text
                     raise SettingError(name, shown, kind.allowed) from None
                 break
@@ -184,6 +215,11 @@ def load() -> Settings:
         return Settings.read(os.environ, _dotenv())
     except SettingError as error:
         sys.exit(str(error))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment with what `.env` adds to it, for a process of ours."""
+    return {**{name: value for name, value in _dotenv().items() if value is not None}, **os.environ}
 
 
 def has_dumb_terminal() -> bool:

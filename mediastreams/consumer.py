@@ -47,5 +47,6 @@ class Consumer:
     def stop(self) -> None:
         """Finish: nothing more comes. Called exactly once, also where the connection was dropped.
 
-        The server waits for it up to 3 seconds before it answers the end of the stream.
+        Only not where another method has raised before. The server waits for it up to 3 seconds before it
+        answers the end of the stream.
         """

@@ -7,6 +7,7 @@ A thread is woken for all streams at once: handing a message over costs about 0.
 each stream it would be 10.
 """
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -20,10 +21,14 @@ from gevent.hub import get_hub
 from gevent.threadpool import ThreadPool
 
 from mediastreams.config import Settings
+from mediastreams.console import Console
 from mediastreams.consumer import Consumer
 from mediastreams.messages import Dtmf, Mark, Media, Start
+from mediastreams.meter import Meter
 from mediastreams.recording import Recording
 from mediastreams.stream import Stream
+from mediastreams.transcription import engines
+from mediastreams.transcription.transcriber import Captions, Transcriber
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ EVERY = 0.2 - TICK_SECONDS / 2  # seconds: at the second tick
 RECORDED_EVERY = 0.5 - TICK_SECONDS / 2  # what a crash may cost of a recording
 MANY = 100  # messages: they come faster than in a call, and are not left to wait
 MOST_WAITING = 2000  # messages: 20 s of both tracks, 1.2 MB
+MOST_BYTES = 1_000_000  # of audio, where messages are larger than Twilio's
 MOST_THREADS = 16  # of a kind: so many consumers may be stuck before the others of the kind wait
 END_SECONDS = 3.0  # for a consumer to take what waits and to finish, at the end of its stream
 
@@ -68,7 +74,7 @@ class Feed:
         self._dropped = 0
         self._stream = stream
         self._start: Start | None = start
-        self._waiting: deque[Media | Dtmf | Mark] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[Media | Dtmf | Mark] = deque()
         self._ended = False
         self._is_finished = False
         self._consumer: Consumer | None = None
@@ -90,19 +96,23 @@ class Feed:
     def take(self, message: Media | Dtmf | Mark) -> None:
         """Keep a message for the consumer; the oldest that waits is dropped where there are too many."""
         if len(self._waiting) >= MANY:
-            self._hurry()
+            self._hurry(message)
         self._waiting.append(message)
 
     def end(self) -> None:
         """Let the consumer finish after what waits."""
         self._ended = True
 
-    def _hurry(self) -> None:
+    def _hurry(self, message: Media | Dtmf | Mark) -> None:
         if self._is_finished:
             self._waiting.clear()
         elif not self.is_due:
             self.kind.run(self)
-        if len(self._waiting) == MOST_WAITING:
+        size = len(message.media.payload) if isinstance(message, Media) else 1
+        most = max(min(MOST_WAITING, MOST_BYTES // max(size, 1)), MANY)
+        while len(self._waiting) >= most:
+            with contextlib.suppress(IndexError):  # the thread was faster
+                self._waiting.popleft()
             if not self._dropped:
                 logger.warning("Stream %s: %s is too slow and misses messages", self._stream.name, self.name)
             self._dropped += 1
@@ -141,7 +151,10 @@ class Feed:
         ended = self._ended  # before the messages: afterwards none comes
         media, take = consumer.media, waiting.popleft
         for _ in range(len(waiting)):
-            message = take()
+            try:
+                message = take()
+            except IndexError:  # the server has dropped the rest
+                break
             if type(message) is Media:
                 media(message)
             elif isinstance(message, Dtmf):
@@ -163,9 +176,10 @@ class Feed:
 class _Kind:
     """One registered factory: the feeds of its consumers, and the threads that run them."""
 
-    def __init__(self, factory: Callable[[Stream], Consumer], every: float) -> None:
+    def __init__(self, factory: Callable[[Stream], Consumer], every: float, last: bool) -> None:
         self.factory = factory
         self.every = every
+        self.last = last
         self.feeds: set[Feed] = set()
         self._due: deque[Feed] = deque()
         self._jobs: list[AsyncResult[None]] = []
@@ -215,22 +229,33 @@ class _Kind:
 class Consumers:
     """The consumers of a server's streams: `register` adds one, a `Stream` is given to all of them.
 
-    With RECORDINGS_DIR set, a `Recording` is one from the beginning.
+    From the beginning there are a `Recording`, with RECORDINGS_DIR set, and a `Transcriber`, where there is
+    an engine for it.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._kinds: list[_Kind] = []
         self._ticking: Any = None
+        self._captions = Captions()
+        engine = engines.choose(settings)
+        if engine is not None:
+            self.register(partial(Transcriber, engine=engine, captions=self._captions))
         if settings.recordings_dir is not None:
-            self.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
+            self.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY, last=True)
 
-    def register(self, factory: Factory, every: float = EVERY) -> Factory:
+    def show_on(self, console: Console) -> None:
+        """Show on a terminal's last lines who is speaking, and what is being said."""
+        self._captions.console = console
+        self.register(partial(Meter, console=console))
+
+    def register(self, factory: Factory, every: float = EVERY, last: bool = False) -> Factory:
         """Add a consumer: a class, or what else makes a `Consumer` of a `Stream`. Returns it.
 
         It is called for each stream that starts from now on, in the thread of its consumers. `every` is how
-        many seconds of messages these get at once; to handle more at once costs less.
+        many seconds of messages these get at once; to handle more at once costs less. One that is `last` is
+        stopped when the others have finished, because it keeps what they have found.
         """
-        self._kinds.append(_Kind(factory, every))
+        self._kinds.append(_Kind(factory, every, last))
         return factory
 
     def begin(self, stream: Stream, message: Start) -> Sequence[Feed]:
@@ -245,15 +270,20 @@ class Consumers:
         return feeds
 
     def end(self, feeds: Sequence[Feed]) -> None:
-        """Let the consumers of a stream finish, and wait for them, 3 s at the most."""
-        for feed in feeds:
-            feed.end()
-            feed.kind.run(feed)
-        with gevent.Timeout(END_SECONDS, False):  # type: ignore[arg-type]
-            for feed in feeds:
-                feed.finished.wait()
-        for feed in feeds:
-            feed.say_what_it_missed()
+        """Let the consumers of a stream finish, and wait for them: for those that are not `last`, for these.
+
+        It waits 3 s at the most, both times.
+        """
+        for last in (False, True):
+            ending = [feed for feed in feeds if feed.kind.last == last]
+            for feed in ending:
+                feed.end()
+                feed.kind.run(feed)
+            with gevent.Timeout(END_SECONDS, False):  # type: ignore[arg-type]
+                for feed in ending:
+                    feed.finished.wait()
+            for feed in ending:
+                feed.say_what_it_missed()
 
     def _tick(self) -> None:
         while any(kind.feeds for kind in self._kinds):

@@ -1,6 +1,7 @@
 """Who is speaking, and how loud: a line for each track on the terminal, once a second."""
 
 import math
+import time
 
 from mediastreams import mulaw
 from mediastreams.console import Console
@@ -12,6 +13,7 @@ from mediastreams.track import RATE
 SPEAKING = -45.0  # dBFS; a quiet line has -60 and less, a voice on the phone -35 to -15
 _LOWEST = -60.0
 _CELLS = 24
+_EVERY = 0.95  # seconds; consumers are called each 0.2
 
 
 def line(name: str, seconds: float, track: Track, level: float) -> str:
@@ -31,17 +33,24 @@ class Meter(Consumer):
         super().__init__(stream)
         self._console = console
         self._heard: dict[Track, bytearray] = {}
+        self._shown_at = time.monotonic()
 
     def media(self, message: Media) -> None:
-        """Gather the audio, and show its level once there is a second of it."""
-        track = message.media.track
-        heard = self._heard.setdefault(track, bytearray())
+        """Keep the audio, a second of it at the most."""
+        heard = self._heard.setdefault(message.media.track, bytearray())
         heard += message.media.payload
-        if len(heard) < RATE:
+        del heard[:-RATE]
+
+    def flush(self) -> None:
+        """Show the levels, once a second; of a track that is no longer sent, that it is silent."""
+        now = time.monotonic()
+        if now - self._shown_at < _EVERY:
             return
-        text = line(self.stream.name, self.stream.seconds, track, mulaw.level(heard))
-        self._console.show((self, track), text)
-        heard.clear()
+        self._shown_at = now
+        for track, heard in list(self._heard.items()):
+            text = line(self.stream.name, self.stream.seconds, track, mulaw.level(heard))
+            self._console.show((self, track), text)
+            heard.clear()
 
     def stop(self) -> None:
         """Remove the lines."""

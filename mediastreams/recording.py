@@ -3,6 +3,8 @@
     <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.wav
     <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.json
 
+and, where what is said is transcribed, a `.vtt` of the same name (`transcript`).
+
 The time is that of `start`, in UTC. One track is mono; of two, inbound is left and outbound right. Each
 chunk stands where its `timestamp` says (`track`), so that a second in the file is a second of the call; what
 did not come is silence.
@@ -21,12 +23,15 @@ from mediastreams.consumer import Consumer
 from mediastreams.messages import Dtmf, Mark, Media, MediaMetadata, Start, Track
 from mediastreams.stream import Stream
 from mediastreams.track import RATE, TrackAccount
+from mediastreams.transcript import webvtt
 from mediastreams.wav import WavFile, open_private
 
 logger = logging.getLogger(__name__)
 
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _MOST_NOTED = 1000  # keys, and marks
+_LONGEST = 200  # characters of each
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _MOST_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
 
 
@@ -34,7 +39,9 @@ class Recording(Consumer):
     """Records its stream into `folder`, which is made where it is missing.
 
     Where that fails, one line in the log says why, and the recording ends: the file has what was
-    written before. A stream whose SID is not one of Twilio's is not recorded, since it names the file.
+    written before. The account is there from the start, and whole at the end of the stream; where the server
+    is killed, it has no `end`. A stream whose SID is not one of Twilio's is not recorded, since it names the
+    file.
     """
 
     def __init__(self, stream: Stream, folder: str) -> None:
@@ -48,7 +55,8 @@ class Recording(Consumer):
         self._tracks: dict[Track, TrackAccount] = {}
         self._dtmf: list[dict[str, Any]] = []
         self._marks: list[dict[str, Any]] = []
-        self._has_named_track = False
+        self._saved_transcripts = 0
+        self._has_named_track = self._has_named_early = False
 
     def start(self, message: Start) -> None:
         """Create both files."""
@@ -69,7 +77,10 @@ class Recording(Consumer):
         try:
             self._save_account()
         except OSError as error:
-            self._give_up(error)
+            if error.errno in _NO_ROOM:
+                self._give_up(error)
+            else:
+                self._name_account(error)
 
     def media(self, message: Media) -> None:
         """Put the audio where it belongs."""
@@ -79,6 +90,13 @@ class Recording(Consumer):
             return
         payload = media.payload
         place = track.place(media.timestamp, len(payload))
+        if wav.origin is not None and place < wav.origin and not self._has_named_early:
+            self._has_named_early = True
+            logger.warning(
+                "Stream %s: audio of %s from before the recording began is left out",
+                self.stream.name,
+                media.track,
+            )
         channel = self._channels[media.track]
         try:
             if track.jump >= 0 or track.is_wild:
@@ -92,19 +110,20 @@ class Recording(Consumer):
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
         if len(self._dtmf) < _MOST_NOTED:
-            self._dtmf.append({"digit": message.dtmf.digit, "at": self._now()})
+            self._dtmf.append({"digit": message.dtmf.digit[:_LONGEST], "at": self._now()})
 
     def mark(self, message: Mark) -> None:
         """Note the mark and when it came back."""
         if len(self._marks) < _MOST_NOTED:
-            self._marks.append({"name": message.mark.name, "at": self._now()})
+            self._marks.append({"name": message.mark.name[:_LONGEST], "at": self._now()})
 
     def flush(self) -> None:
-        """Write what was put."""
+        """Write what was put, and what was said."""
         if self._wav is None or self._error is not None:
             return
         try:
             self._wav.flush()
+            self._save_transcripts()
         except OSError as error:
             self._give_up(error)
 
@@ -117,19 +136,16 @@ class Recording(Consumer):
                 self._wav.close()
             except OSError as error:
                 self._give_up(error)
-            else:
-                seconds = self._wav.samples / RATE
-                logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
         try:
+            self._save_transcripts()
             self._save_account()
         except OSError as error:
             if self._error is None:
-                logger.error(
-                    "Stream %s: the account of %s cannot be written: %s",
-                    self.stream.name,
-                    self._path,
-                    error.strerror,
-                )
+                self._name_account(error)
+        else:
+            if self._error is None:
+                seconds = self._wav.samples / RATE
+                logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
 
     def _create(self, stream_sid: str) -> None:
         started_at = self.stream.started_at
@@ -150,11 +166,17 @@ class Recording(Consumer):
         with contextlib.suppress(OSError):
             self._wav.close()
 
+    def _name_account(self, error: OSError) -> None:
+        logger.error(
+            "Stream %s: the account of %s cannot be written: %s", self.stream.name, self._path, error.strerror
+        )
+
     def _first_of(self, media: MediaMetadata) -> TrackAccount | None:
         """Return a track's account with its first chunk; None where it is not one of the stream's."""
         name = media.track
         if name in self._channels:
-            return self._tracks.setdefault(name, TrackAccount(media.timestamp))
+            other = next(iter(self._tracks.values()), None)
+            return self._tracks.setdefault(name, TrackAccount(media.timestamp, other))
         if self._wav is not None and not self._has_named_track:
             self._has_named_track = True
             logger.warning("Stream %s: %s is not among its tracks, not recorded", self.stream.name, name)
@@ -172,13 +194,23 @@ class Recording(Consumer):
 
     def _save_account(self) -> None:
         """Put the account in the place of the last one, whole or not at all. Raises `OSError`."""
-        draft = self._path.with_suffix(".json.part")
-        # A peer's words may hold half of a surrogate pair, which has no UTF-8.
-        data = json.dumps(self._account(), indent=2, ensure_ascii=False).encode(errors="backslashreplace")
+        self._save(".json", json.dumps(self._account(), indent=2, ensure_ascii=False) + "\n")
+
+    def _save_transcripts(self) -> None:
+        transcripts = list(self.stream.transcripts)
+        if len(transcripts) > self._saved_transcripts:
+            self._save(".vtt", webvtt(transcripts))
+            self._saved_transcripts = len(transcripts)
+
+    def _save(self, suffix: str, text: str) -> None:
+        path = self._path.with_suffix(suffix)
+        draft = self._path.with_suffix(f"{suffix}.part")
         try:
-            with open(draft, "wb", opener=open_private) as file:
-                file.write(data + b"\n")
-            draft.replace(self._path.with_suffix(".json"))
+            draft.unlink(missing_ok=True)  # what a crash has left, or somebody has put there
+            with open(draft, "xb", opener=open_private) as file:
+                # A peer's words may hold half of a surrogate pair, which has no UTF-8.
+                file.write(text.encode(errors="backslashreplace"))
+            draft.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
@@ -229,6 +261,15 @@ class Recording(Consumer):
             ],
             "dtmf": self._dtmf,
             "marks": self._marks,
+            "transcripts": [
+                {
+                    "track": transcript.track,
+                    "text": transcript.text,
+                    "start": round(transcript.start, 3),
+                    "end": round(transcript.end, 3),
+                }
+                for transcript in stream.transcripts
+            ],
         }
 
 

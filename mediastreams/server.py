@@ -16,7 +16,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -31,7 +30,6 @@ from mediastreams.config import Settings
 from mediastreams.consumers import Consumers
 from mediastreams.live import Live
 from mediastreams.messages import printable
-from mediastreams.meter import Meter
 from mediastreams.signature import handshake_urls, is_signed
 from mediastreams.sockets import UPGRADE, refusal
 from mediastreams.websocket import CLOSE_SECONDS, WOULD_BLOCK, WebSocket
@@ -312,7 +310,7 @@ def serve(app: Flask, settings: Settings, consumers: Consumers | None = None) ->
     screen = console.of_stderr() if consumers and logger.isEnabledFor(logging.INFO) else None
     if consumers and screen:
         screen.capture()
-        consumers.register(partial(Meter, console=screen))
+        consumers.show_on(screen)
     gc.freeze()  # what was imported is not looked at again by each collection
     asked.wait()
     drained = gevent.spawn(house.drain)

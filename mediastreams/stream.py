@@ -9,6 +9,7 @@ read from `timestamp`, because a call may also lose audio with no message missin
 """
 
 import logging
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -32,6 +33,7 @@ from mediastreams.track import RATE, TrackAccount
 
 if TYPE_CHECKING:
     from mediastreams.consumers import Consumers, Feed
+    from mediastreams.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Stream:
     `start` is the `Start` message, None until it came. `received` counts every message, `bad` those
     that could not be used, `lost` those whose `sequenceNumber` never came, `late` those that came
     after a later one or for a second time. `losses` has the places of the latest 1,000 losses. `tracks`
-    has a `TrackAccount` for each track heard.
+    has a `TrackAccount` for each track heard. `transcripts` has the final ones, where one is made.
 
     `started_at` and `ended_at` are times in UTC, of `start` and of leaving the `with` block; None before.
     `ending` is how it ended, "" before: `stop`; else `failed` where an exception left the block;
@@ -105,6 +107,7 @@ class Stream:
         "started_at",
         "stopped",
         "tracks",
+        "transcripts",
     )
 
     def __init__(
@@ -123,6 +126,7 @@ class Stream:
         self.late = 0
         self.losses: list[Loss] = []
         self.tracks: dict[Track, TrackAccount] = {}
+        self.transcripts: list[Transcript] = []
         self.started_at: datetime | None = None
         self.ended_at: datetime | None = None
         self.ending = ""
@@ -254,13 +258,22 @@ class Stream:
         media = message.media
         track = self.tracks.get(media.track)
         if track is None:
-            track = self.tracks[media.track] = TrackAccount(media.timestamp)
+            track = self._first_of(media.track, media.timestamp)
         track.place(media.timestamp, len(media.payload))
         if track.jump:
             self._name_jump(media.track, track, media.timestamp)
         for feed in self._feeds:
             feed.take(message)
         return message
+
+    def _first_of(self, name: Track, timestamp: int) -> TrackAccount:
+        other = next(iter(self.tracks.values()), None)
+        track = self.tracks[name] = TrackAccount(timestamp, other)
+        if track.is_wild:
+            self._warn(
+                "wild", f"timestamp {timestamp} ms of the {name} track is not believed: it counts as the next"
+            )
+        return track
 
     def _name_jump(self, name: Track, track: TrackAccount, timestamp: int) -> None:
         place = f"timestamp {timestamp} ms of the {name} track"
@@ -308,14 +321,15 @@ class Stream:
     def _fills_gap(self, number: int) -> bool:
         """Count a message that came late; say whether it is new (not a repeat)."""
         self.late += 1
-        for i, (gap, place) in enumerate(self.losses):
-            if number in gap:
-                self.lost -= 1
-                parts = range(gap.start, number), range(number + 1, gap.stop)
-                self.losses[i : i + 1] = [Loss(part, place) for part in parts if part]
-                del self.losses[:-_MOST_LOSSES]
-                self._warn("late", f"sequenceNumber {number} came after {self._next - 1}")
-                return True
+        i = bisect_right(self.losses, number, key=_stop_of)
+        if i < len(self.losses) and number in self.losses[i].numbers:
+            gap, place = self.losses[i]
+            self.lost -= 1
+            parts = range(gap.start, number), range(number + 1, gap.stop)
+            self.losses[i : i + 1] = [Loss(part, place) for part in parts if part]
+            del self.losses[:-_MOST_LOSSES]
+            self._warn("late", f"sequenceNumber {number} came after {self._next - 1}")
+            return True
         self._warn("repeat", f"sequenceNumber {number} came again")
         return False
 
@@ -327,3 +341,7 @@ class Stream:
         if kind not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(kind)
             logger.warning("Stream %s: %s (more of this kind are only counted)", self.name, printable(text))
+
+
+def _stop_of(loss: Loss) -> int:
+    return loss.numbers.stop

@@ -111,7 +111,9 @@ class WavFile:
             self._write_header()
 
     def close(self) -> None:
-        """Write what was put, and close the file. It ends behind its last sample."""
+        """Write what was put, and close the file. It ends behind its last sample. A second time is none."""
+        if self._file.closed:
+            return
         try:
             self.flush()
         finally:

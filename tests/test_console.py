@@ -7,6 +7,7 @@ import threading
 
 import pyte
 import pytest
+from conftest import SECONDS
 
 from mediastreams import console as module
 from mediastreams.console import MOST_LINES, Console
@@ -26,7 +27,13 @@ class Terminal(io.StringIO):
 
     def shows(self):
         """Return the lines on the screen, without the empty ones at its end."""
+        assert self.console.wait(SECONDS)
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
+
+
+def console_of(terminal):
+    terminal.console = Console(terminal)
+    return terminal.console
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def terminal():
 
 @pytest.fixture
 def console(terminal):
-    return Console(terminal)
+    return console_of(terminal)
 
 
 def test_a_line_is_rewritten_in_place(console, terminal):
@@ -75,7 +82,7 @@ def test_it_scrolls(console, terminal):
 def test_a_narrow_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     terminal = Terminal(columns=20)
-    console = Console(terminal)
+    console = console_of(terminal)
     for _ in range(3):
         console.show("a", "x" * 50)
     assert terminal.shows() == ["x" * 19]
@@ -85,7 +92,7 @@ def test_a_narrow_terminal(monkeypatch):
 def test_more_lines_than_there_is_room_for(monkeypatch, lines, most):
     monkeypatch.setenv("LINES", str(lines))
     terminal = Terminal(lines=lines)
-    console = Console(terminal)
+    console = console_of(terminal)
     for n in range(30):
         console.show(n, f"line {n}")
     shown = terminal.shows()
@@ -135,6 +142,27 @@ def test_a_terminal_that_is_gone():
     console = Console(Gone())
     console.show("a", "A")
     assert console.write("x\n") == 2
+    assert console.wait(SECONDS)
+
+
+def test_a_terminal_that_has_stopped(monkeypatch):
+    """Nobody waits for it; when it goes on, all is there."""
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    goes_on = threading.Event()
+
+    class Stopped(Terminal):
+        def write(self, text):
+            goes_on.wait(SECONDS)
+            return super().write(text)
+
+    terminal = Stopped()
+    console = console_of(terminal)
+    for n in range(10):
+        console.write(f"line {n}\n")
+        console.show("a", f"A {n}")
+    console.close()
+    goes_on.set()
+    assert terminal.shows() == [f"line {n}" for n in range(10)]
 
 
 def test_when_there_is_one(monkeypatch):

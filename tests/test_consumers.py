@@ -57,7 +57,7 @@ def notes():
 
 @pytest.fixture
 def consumers(notes):
-    consumers = Consumers(Settings())
+    consumers = Consumers(Settings(transcriber="off"))
     consumers.register(Noting)
     return consumers
 

@@ -1,6 +1,7 @@
 """Recordings of whole calls, made by a server in a process of its own, and read back by libsndfile."""
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from mediastreams.messages import (
 )
 from mediastreams.recording import Recording
 from mediastreams.stream import Stream
+from mediastreams.wav import WavFile
 
 FIRST = 155  # ms
 
@@ -205,6 +207,29 @@ class TestAudio:
         assert audio == expected[: 50 * 160] + bytes(160) + expected[51 * 160 :]
         assert "not believed" in recorder.stop()
 
+    def test_a_wild_beginning_of_the_second_track(self, recorder, folder):
+        call = Sender("inbound", "outbound")
+        messages = [call.start(), *(call.media("inbound", FIRST + 20 * n) for n in range(50))]
+        messages += [media(call.next(), 36_000_000, "outbound"), call.stop()]
+        say(recorder, messages)
+        (path,) = folder.glob("*.wav")
+        assert [len(audio) for audio in channels_of(path)] == [51 * 160] * 2
+        assert "timestamp 36000000 ms of the outbound track is not believed" in recorder.stop()
+
+    def test_a_track_from_before_the_beginning_is_named(self, tmp_path, caplog):
+        stream = Stream(FakeConnection(), Settings())
+        stream.receive(start(tracks=("inbound", "outbound")).to_json())
+        recording = Recording(stream, str(tmp_path))
+        recording.start(stream.start)
+        recording.media(media(2, 3000))
+        recording.flush()
+        for n in range(3):
+            recording.media(media(3 + n, 1000 + 20 * n, "outbound"))
+        recording.stop()
+        assert [record.getMessage() for record in caplog.records] == [
+            f"Stream {SID}: audio of outbound from before the recording began is left out"
+        ]
+
     def test_one_that_goes_back_is_named(self, recorder, folder):
         call = Sender("inbound")
         messages = [call.start(), *call.chunks(0, 50), media(call.next(), 160), *call.chunks(50, 100)]
@@ -277,6 +302,23 @@ class TestWhenItEndsBadly:
         folder = tmp_path / "recordings"
         self.fills_the_disk(start_server(cwd=tmp_path, RECORDINGS_DIR=str(folder)), folder, "File too large")
 
+    def test_full_at_the_very_end(self, tmp_path, caplog, monkeypatch):
+        """The last write meets it: one line, and the account says so."""
+        stream = Stream(FakeConnection(), Settings())
+        stream.receive(start().to_json())
+        recording = Recording(stream, str(tmp_path))
+        recording.start(stream.start)
+        recording.media(media(2, 0))
+
+        def write(self, offset, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(WavFile, "_write", write)
+        recording.stop()
+        (error,) = caplog.records
+        assert error.getMessage().endswith("ends: No space left on device")
+        assert account_of(tmp_path)["error"] == "No space left on device"
+
     def fills_the_disk(self, server, folder, why):
         call = Sender("inbound")
         say(server, [call.start(), *call.chunks(0, 3000), call.stop()])
@@ -333,6 +375,7 @@ class TestAccount:
             "lost": [],
             "dtmf": [{"digit": "1", "at": 1.0}],
             "marks": [{"name": "greeting", "at": 1.5}],
+            "transcripts": [],
         }
 
     def test_how_it_ended(self, start_server, folder):
@@ -435,10 +478,50 @@ class TestFiles:
         recording.start(stream.start)
         for n in range(3000):
             recording.dtmf(dtmf(n))
-            recording.mark(Mark(n, SID, MarkMetadata("m")))
+            recording.mark(Mark(n, SID, MarkMetadata("m" * 60_000)))
         recording.stop()
         account = account_of(tmp_path)
         assert (len(account["dtmf"]), len(account["marks"])) == (1000, 1000)
+        assert {mark["name"] for mark in account["marks"]} == {"m" * 200}
+
+    @pytest.mark.parametrize("planted", ["symlink", "file", "pipe"])
+    def test_a_draft_that_somebody_has_planted(self, tmp_path, planted):
+        stream = Stream(FakeConnection(), Settings())
+        stream.receive(start().to_json())
+        folder = tmp_path / "recordings"
+        recording = Recording(stream, str(folder))
+        recording.start(stream.start)
+        (path,) = folder.glob("*.json")
+        draft, victim = path.with_suffix(".json.part"), tmp_path / "victim"
+        victim.write_text("precious")
+        if planted == "symlink":
+            draft.symlink_to(victim)
+        elif planted == "file":
+            draft.touch(mode=0o666)
+        else:
+            os.mkfifo(draft)
+        recording.stop()
+        assert victim.read_text() == "precious"
+        assert json.loads(path.read_text())["streamSid"] == SID
+        assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+
+    def test_no_descriptor_left_for_the_account(self, tmp_path, monkeypatch, caplog):
+        """The audio is recorded nevertheless."""
+        stream = Stream(FakeConnection(), Settings())
+        stream.receive(start().to_json())
+        recording = Recording(stream, str(tmp_path))
+
+        def save(suffix, text):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(recording, "_save", save)
+        recording.start(stream.start)
+        recording.media(media(2, 0))
+        monkeypatch.undo()
+        recording.stop()
+        assert (account_of(tmp_path)["duration"], account_of(tmp_path)["error"]) == (0.02, None)
+        (error,) = caplog.records
+        assert "the account of" in error.getMessage()
 
     def test_the_log_says_where(self, recorder, folder):
         call = Sender("inbound")

@@ -20,7 +20,7 @@ class TestFollowingOn:
         assert (track.first, track.end, track.chunks, track.bytes) == (1240, 1720, 3, 480)
         assert (track.gaps, track.missing, track.jump) == ([], 0, 0)
 
-    @pytest.mark.parametrize("step", [19.97, 19.5])
+    @pytest.mark.parametrize("step", [19.97, 19.85])
     def test_rounded_timestamps_cut_no_audio(self, step):
         track, places = track_of(*(round(155 + n * step) for n in range(3000)))
         assert places == [155 * 8 + n * 160 for n in range(3000)]
@@ -46,12 +46,51 @@ class TestFollowingOn:
         ]
         assert (track.missing, track.end) == (0, 964)
 
+    def test_a_track_that_is_always_behind_has_chunks_that_overlap(self):
+        track, _ = track_of(*(n * 11 for n in range(1000)))
+        assert track.end == pytest.approx(1000 * 11 * 8, abs=1000 * 11 * 8 // 100 + 320)
+        same = TrackAccount(20)
+        for _ in range(1000):
+            same.place(20, 79)
+        assert same.end - same.first < 400
+
+
+class TestTwoTracks:
+    def test_the_same_time_is_the_same_place(self):
+        """Also after ten minutes of timestamps that step by 19.97 ms, and one track that lost a second."""
+        inbound = TrackAccount(0)
+        outbound = TrackAccount(0, inbound)
+        for n in range(30_000):
+            left = inbound.place(int(n * 19.97), 160)
+            if not 15_000 <= n < 15_050:
+                right = outbound.place(int(n * 19.97), 160)
+        assert abs(left - right) <= 16
+        assert outbound.missing == pytest.approx(8000, abs=16)
+
+    def test_one_that_begins_later(self):
+        inbound, _ = track_of(*(int(n * 19.97) for n in range(30_000)))
+        outbound = TrackAccount(int(30_000 * 19.97), inbound)
+        assert outbound.place(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
+
+    @pytest.mark.parametrize("wild", [10 * HOUR, 2**63 - 1])
+    def test_a_wild_beginning_is_not_believed(self, wild):
+        inbound, _ = track_of(0, 20, 40)
+        outbound = TrackAccount(wild, inbound)
+        assert outbound.place(wild, 160) == inbound.end
+        assert outbound.place(60, 160) == inbound.end + 160
+        assert (outbound.first, outbound.missing) == (inbound.end, 0)
+
 
 class TestGaps:
     def test_one_lost_chunk(self):
         track, places = track_of(0, 40)
         assert places == [0, 320]
         assert (track.gaps, track.missing, track.jump) == ([range(160, 320)], 160, 20)
+
+    def test_one_lost_chunk_of_a_track_that_lags(self):
+        track, places = track_of(*(int(n * 19.97) for n in range(6000) if n != 5000))
+        assert places[5000] - places[4999] == pytest.approx(320, abs=16)
+        assert track.missing == pytest.approx(160, abs=16)
 
     def test_a_late_chunk_fills_its_part(self):
         track, places = track_of(0, 100, 40)

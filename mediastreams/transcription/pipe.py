@@ -1,0 +1,51 @@
+"""What goes between the server and an engine's process: frames of audio one way, events the other.
+
+A frame is `HEADER` and mu-law at 8 kHz; an event is a JSON object on a line:
+
+    {"id": 1, "text": "hello", "final": false, "start": 0.5, "end": 1.1}    words, in seconds of the track
+    {"id": 1, "warning": "..."}                                            for the log
+    {"id": 1, "ended": true, "dropped": 0.0}                       the end; so many seconds were not heard
+    {"failed": "..."}                                                      the engine cannot be used at all
+"""
+
+import json
+import os
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO
+
+HEADER = struct.Struct("<IBI")  # which track, what, how many bytes follow
+AUDIO, END = 0, 1
+
+_writing = threading.Lock()
+
+
+def take_over() -> BinaryIO:
+    """Make this process an engine's: return where its frames come from; `write` goes where they are read."""
+    # Ctrl-C, and whoever ends all processes of a service, mean the server, which may be draining still.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(5)  # the server's turn comes first
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no event
+    return os.fdopen(os.dup(0), "rb")
+
+
+def read(source: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Return the frames, each with its track and its kind, until the server has ended."""
+    while len(header := source.read(HEADER.size)) == HEADER.size:
+        number, kind, size = HEADER.unpack(header)
+        yield number, kind, source.read(size)
+
+
+def write(**event: object) -> None:
+    """Write an event. Any thread may; where the server has gone, the process ends."""
+    try:
+        with _writing:
+            sys.stdout.write(json.dumps(event) + "\n")
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(0)
