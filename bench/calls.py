@@ -115,13 +115,13 @@ AGAINST = {
 
 
 class Process:
-    """A server that runs on one core; a context manager, which ends it.
+    """A server that runs on some cores; a context manager, which ends it.
 
     It gets a bare environment and an empty folder, so that no setting or `.env` of whoever measures
     changes the numbers. `folder` keeps what it writes.
     """
 
-    def __init__(self, command: tuple[str, ...], core: int, environ: dict[str, str]) -> None:
+    def __init__(self, command: tuple[str, ...], cores: set[int], environ: dict[str, str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.folder = Path(self._folder.name)
         self._output = self.folder / "output"
@@ -133,7 +133,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
 
     def __enter__(self) -> Self:
@@ -167,6 +167,10 @@ class Process:
         """Return the memory in use, of the child processes too: heaps and stacks, no files."""
         return sum(map(_memory_kb, self._pids()))
 
+    def resident_kb(self) -> list[int]:
+        """Return the resident memory of the server, and then of each of its child processes."""
+        return [_status_kb(pid, "VmRSS:") for pid in self._pids()]
+
     def stop(self) -> None:
         """End the server; what it writes at its end is there afterwards."""
         self._process.terminate()
@@ -197,11 +201,14 @@ def _cpu_ns(pid: int) -> int:
 
 def _memory_kb(pid: int) -> int:
     # Not the whole PSS: its share of the interpreter's pages changes with what else runs on the machine.
-    for file, field in (("smaps_rollup", "Pss_Anon:"), ("status", "RssAnon:")):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
-                if line.startswith(field):
-                    return int(line.split()[1])
+    return _status_kb(pid, "Pss_Anon:", "smaps_rollup") or _status_kb(pid, "RssAnon:")
+
+
+def _status_kb(pid: int, field: str, file: str = "status") -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1])
     return 0
 
 
@@ -222,9 +229,13 @@ def message(event: str, **fields: object) -> bytes:
     return frame(json.dumps({"event": event, **fields}, separators=(",", ":")).encode())
 
 
-def media_frames(count: int) -> list[bytes]:
-    """Return the media messages of a call, from its first: `sequenceNumber` 2, after that of `start`."""
-    audio = random.Random(0)
+def media_frames(count: int, speech: bytes | None = None) -> list[bytes]:
+    """Return the media messages of a call, from its first: `sequenceNumber` 2, after that of `start`.
+
+    They carry `speech`, again and again; None is noise.
+    """
+    audio = speech * (count * CHUNK_BYTES // len(speech) + 1) if speech else None
+    noise = random.Random(0)
     return [
         message(
             "media",
@@ -233,7 +244,9 @@ def media_frames(count: int) -> list[bytes]:
                 "track": "inbound",
                 "chunk": str(i + 1),
                 "timestamp": str(FIRST_TIMESTAMP + 20 * i),
-                "payload": base64.b64encode(audio.randbytes(CHUNK_BYTES)).decode(),
+                "payload": base64.b64encode(
+                    audio[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] if audio else noise.randbytes(CHUNK_BYTES)
+                ).decode(),
             },
             streamSid=STREAM_SID,
         )
@@ -321,9 +334,9 @@ class Load:
     sent, because the server did not take it. `unanswered` counts the calls whose Close got no answer.
     """
 
-    def __init__(self, url: str, calls: int, seconds: float) -> None:
+    def __init__(self, url: str, calls: int, seconds: float, speech: bytes | None = None) -> None:
         settling = round(min(SETTLE, seconds) * PER_SECOND)
-        self._frames = media_frames(settling + round(seconds * PER_SECOND))
+        self._frames = media_frames(settling + round(seconds * PER_SECOND), speech)
         self.steps = range(settling, len(self._frames))  # of each call, those that are measured
         self.sent = array("q", bytes(8 * calls * len(self._frames)))
         self.unanswered = 0
@@ -438,7 +451,7 @@ class Lateness:
 
 def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
     """Run a server under the calls. Raises `ServerError`."""
-    with Process(server.command, cores.server, _environ(server, calls)) as process:
+    with Process(server.command, {cores.server}, _environ(server, calls)) as process:
         url = process.url()
         _warm_up(url)
         memory = process.memory_kb()
@@ -458,7 +471,7 @@ def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
 def measure_lateness(server: Server, cores: Cores, calls: int, seconds: float) -> Lateness:
     """Run a server that notes when it handled each message. Raises `ServerError`."""
     environ = {**_environ(server, calls), "BENCH_LATENESS": "handled.json"}  # in its folder
-    with Process(server.timed, cores.server, environ) as process:
+    with Process(server.timed, {cores.server}, environ) as process:
         url = process.url()
         _warm_up(url)
         load = Load(url, calls, seconds)

@@ -9,6 +9,7 @@
 `wav`        a WAV file that is valid while it grows
 `recording`  a stream's audio as a WAV file, and its account beside it
 `config`     the settings, from the environment and `.env`
+`transcript` what was said, and as WebVTT
 `twiml`      the `<Stream>` of a TwiML document
 `audio`      a person's sound file as a phone carries it
 
@@ -20,6 +21,7 @@ The modules above know of no socket, no Flask and no gevent. Those below are whe
 `consumers`  who consumes the streams, and the threads in which they do
 `console`    the last lines of a terminal, rewritten in place
 `meter`      who is speaking, and how loud, on the console
+`transcription`  what is said, while it is said: a package with a map of its own
 `live`       the live WebSockets: whose turn it is to be read, and who is overdue
 `server`     the handler that upgrades to a WebSocket, and `serve`
 `worker`     the same under gunicorn

@@ -30,6 +30,16 @@ class TestRead:
             drain_timeout=30,
             gather_ms=44,
             recordings_dir=None,
+            transcriber=None,
+            google_speech_endpoint=None,
+            aws_access_key_id=None,
+            aws_secret_access_key=None,
+            aws_session_token=None,
+            aws_region=None,
+            aws_endpoint_url_transcribe_streaming=None,
+            speech_to_text_apikey=None,
+            speech_to_text_url=None,
+            speech_to_text_auth_url=None,
         )
 
     def test_values(self):
@@ -61,6 +71,15 @@ class TestRead:
             Settings.read({"TWILIO_AUTH_TOKEN": "secret token"})
         assert "secret" not in str(caught.value)
 
+    def test_no_key_is_shown(self):
+        secrets = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "SPEECH_TO_TEXT_APIKEY"]
+        settings = Settings.read(dict.fromkeys(secrets, "0123456789abcdef"))
+        assert "0123456789abcdef" not in repr(settings)
+        for name in secrets:
+            with pytest.raises(SettingError) as caught:
+                Settings.read({name: "my secret"})
+            assert "my secret" not in str(caught.value)
+
     def test_port_where_the_platform_sets_it(self):
         assert Settings.read({"PORT": "80"}).http_server_port == 80
         assert Settings.read({"PORT": "80", "HTTP_SERVER_PORT": "81"}).http_server_port == 81
@@ -88,6 +107,9 @@ class TestRead:
             ("IDLE_TIMEOUT", "nan", "seconds, more than 0 and at most 86400"),
             ("DRAIN_TIMEOUT", "soon", "seconds, more than 0 and at most 86400"),
             ("GATHER_MS", "-1", "milliseconds from 0 to 1000"),
+            ("RECORDINGS_DIR", "a\0b", "the name of a folder"),
+            ("TRANSCRIBER", "siri", "one of local, google, amazon, watson, off"),
+            ("SPEECH_TO_TEXT_URL", "localhost", "an address that begins with https://"),
         ],
     )
     def test_a_value_that_cannot_be_used(self, name, value, allowed):
@@ -139,7 +161,7 @@ class TestDocumented:
         text = re.sub(r"^#(\w+=)", r"\1", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
         (tmp_path / ".env").write_text(text)
         show = "from mediastreams.config import *; assert load() == Settings()"
-        assert run("-c", show, cwd=tmp_path).stderr == ""
+        assert run("-c", show, cwd=tmp_path, TRANSCRIBER="").stderr == ""
 
     def test_readme(self):
         text = (ROOT / "README.md").read_text()

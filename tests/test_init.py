@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import pytest
-from conftest import ROOT, run
+from conftest import run
 
 import mediastreams
+import mediastreams.transcription
 
 PURE = [
     *("messages", "track", "stream", "consumer", "signature"),
-    *("mulaw", "wav", "recording", "config", "twiml"),
+    *("mulaw", "wav", "recording", "config", "transcript", "twiml"),
 ]
 
 
@@ -19,7 +22,8 @@ def test_the_pure_half_stands_alone(module):
     assert result.stdout == "set()\n", result.stderr
 
 
-def test_the_map_names_every_module():
-    named = [line.split("`")[1] for line in mediastreams.__doc__.splitlines() if line.startswith("`")]
-    there = {path.stem for path in (ROOT / "mediastreams").glob("*.py")} - {"__init__"}
-    assert set(named) == there
+@pytest.mark.parametrize("package", [mediastreams, mediastreams.transcription])
+def test_the_map_names_every_module(package):
+    named = [line.split("`")[1] for line in package.__doc__.splitlines() if line.startswith("`")]
+    files = Path(package.__file__).parent.glob("[!_]*")
+    assert sorted(named) == sorted(path.stem for path in files if path.suffix in (".py", ""))

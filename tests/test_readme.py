@@ -1,5 +1,7 @@
 """The README's commands are run as they stand there, and what it shows is what they print."""
 
+import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -16,11 +18,12 @@ from mediastreams.meter import line
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)\n *```$", README, re.DOTALL | re.MULTILINE)
-START, CALL, HELP, RECORD, DEPLOY, TEST = (text for language, text in BLOCKS if language == "sh")
+START, CALL, HELP, TRANSCRIBE, BOTH, RECORD, DEPLOY, TEST = (
+    text for language, text in BLOCKS if language == "sh"
+)
 (CONSUMER,) = (text for language, text in BLOCKS if language == "python")
-LISTENING, CALLER, CONSOLE, METER, RECORDED, CONSUMED = [text for language, text in BLOCKS if not language][
-    :6
-]
+PRINTED = [text for language, text in BLOCKS if not language]
+LISTENING, CALLER, CONSOLE, METER, SAID, RECORDED, CONSUMED = PRINTED[:7]
 
 INSTALL_SECONDS = 300
 
@@ -29,7 +32,7 @@ def alike(text):
     """Return printed text with what differs from call to call made the same: times, SIDs, the port."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
     text = re.sub(r"\d{8}T\d{6}\.\d{3}Z", "TIME", text)
-    text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b", r"\1", text)
+    text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b|\b(MZ)[0-9a-f]{6}\b", r"\1\2", text)
     return re.sub(r"(localhost|127\.0\.0\.1):\d+", r"\1:PORT", text)
 
 
@@ -53,50 +56,60 @@ def shell_environment(tmp_path, **environ):
     return {**names, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", **environ}
 
 
-def test_the_two_commands_of_the_first_five_minutes(checkout, tmp_path):
-    environ = shell_environment(tmp_path, HOME=str(tmp_path), HTTP_SERVER_PORT="0")
-    server = Server(command=["sh", "-c", START], cwd=checkout, environ=environ)
+@contextlib.contextmanager
+def serving(command, folder, environ):
+    server = Server(["sh", "-c", command], folder, environ)
     try:
         server.wait_until_it_listens(INSTALL_SECONDS)
-        assert alike("\n".join(server.lines[-2:])) == alike(LISTENING)
-        called = subprocess.run(
-            ["sh", "-c", CALL],
-            cwd=checkout,
-            env={**environ, "HTTP_SERVER_PORT": str(server.port)},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        yield server
+    finally:
+        server.stop()
+
+
+def call(command, server, folder, environ):
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env={**environ, "HTTP_SERVER_PORT": str(server.port)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def test_the_commands_from_first_to_last(checkout, tmp_path):
+    """Each begins with what the ones before it have left, as for who follows the README."""
+    environ = shell_environment(tmp_path, HOME=str(tmp_path), HTTP_SERVER_PORT="0", TRANSCRIBER="")
+    with serving(START, checkout, environ) as server:
+        assert alike("\n".join(server.lines[-3:])) == alike(LISTENING)
+        called = call(CALL, server, checkout, environ)
         assert (called.returncode, called.stderr) == (0, "")
         assert alike(called.stdout) == alike(CALLER) + "\n"
         server.wait_for("messages lost")
         shown = CONSOLE.split("\n")
         assert list(map(alike, server.lines[-len(shown) :])) == list(map(alike, shown))
-    finally:
-        server.stop()
 
     place = '@sockets.route("/media")'
     source = (checkout / "app.py").read_text()
     (checkout / "app.py").write_text(source.replace(place, f"{CONSUMER}\n\n\n{place}"))
-    server = Server(["sh", "-c", RECORD], checkout, environ)
-    try:
-        server.wait_until_it_listens()
+    with serving(RECORD, checkout, environ) as server:
         assert run_caller(server.url, "--fast").returncode == 0
         server.wait_for("messages lost")
         for shown in (RECORDED, CONSUMED):
             assert alike(shown) in map(alike, server.lines)
-    finally:
-        server.stop()
     assert sorted(path.suffix for path in (checkout / "recordings").iterdir()) == [".json", ".wav"]
 
-    deployed = Server(["sh", "-c", DEPLOY], checkout, environ)
-    try:
-        deployed.wait_until_it_listens(INSTALL_SECONDS)
-        deployed.wait_for("TWILIO_AUTH_TOKEN")  # a worker is there
-        with urllib.request.urlopen(f"http://127.0.0.1:{deployed.port}/healthz") as answer:
+    if importlib.util.find_spec("moonshine_voice"):  # else it cannot be installed here: tests/transcription
+        with serving(TRANSCRIBE, checkout, environ) as server:
+            assert call(BOTH, server, checkout, environ).returncode == 0
+            server.wait_for("messages lost")
+            for shown in SAID.split("\n"):
+                assert alike(shown) in map(alike, server.lines)
+
+    with serving(DEPLOY, checkout, environ) as server:
+        server.wait_for("TWILIO_AUTH_TOKEN")  # a worker is there
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as answer:
             assert json.load(answer) == {"status": "ok", "streams": 0}
-    finally:
-        deployed.stop()
 
 
 def test_the_meter_is_as_shown():

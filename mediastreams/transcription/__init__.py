@@ -8,6 +8,7 @@
 `local`        that process, without an account: Moonshine
 `cloud`        what the providers have in common: what was not understood yet, and trying again
 `google`       Google Cloud Speech-to-Text, in such a process too
+`dialogue`     a provider's WebSocket, on gevent sockets
 `amazon`       Amazon Transcribe, over a WebSocket
 `watson`       IBM Watson Speech to Text, over a WebSocket
 """

@@ -84,14 +84,19 @@ class Backlog:
 
     def begin(self, seconds: float) -> None:
         """Begin a session of so many seconds, with what has no final words yet."""
+        self.rewind()
+        self._session = self._begin
+        self._until = time.monotonic() + seconds
+        self.has_heard = False
+
+    def rewind(self) -> None:
+        """Let what has no final words yet be sent again, its latest 10 s at the most."""
         with self._lock:
             excess = self._sent - self._begin - MOST_SENT_AGAIN
             if excess > 0:
                 del self._kept[:excess]
                 self._begin += excess
-            self._session = self._sent = self._begin
-            self._until = time.monotonic() + seconds
-        self.has_heard = False
+            self._sent = self._begin
 
     def chunks(self) -> Iterator[bytes]:
         """Return the session's audio as it comes, 100 ms at the least, until the session is to end."""
@@ -145,6 +150,7 @@ def recognise(
                 return
             if failures == 1:
                 say(f"{error}: tried again")
+            backlog.rewind()
             pause(FIRST_PAUSE * 2 ** (failures - 1))
         else:
             failures = 0

@@ -100,7 +100,7 @@ class Process(Engine):
         actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), *sys.path)))
         command = [sys.executable, "-m", self._module, *self._arguments]
-        pid = os.posix_spawn(
+        pid: int = get_original("os", "posix_spawn")(
             sys.executable, command, {**self._environ, "PYTHONPATH": path}, file_actions=actions
         )
         os.close(theirs_in)

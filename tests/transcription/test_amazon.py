@@ -1,0 +1,213 @@
+"""Amazon Transcribe, on this machine: signatures and frames are those of botocore, Amazon's own library."""
+
+import binascii
+import json
+import struct
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.eventstream import EventStreamBuffer
+from conftest import run, run_caller
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
+
+from mediastreams import mulaw
+from mediastreams.transcription.amazon import decode_event, encode_event, presign
+from transcription.conftest import SAID, Hearing, shown
+
+KEYS = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+NOW = datetime(2026, 11, 22, 18, 0, 0, tzinfo=UTC)
+QUERY = {"language-code": "en-US", "media-encoding": "pcm", "sample-rate": "8000"}
+
+
+def presigned_by_botocore(endpoint, session_token, region, monkeypatch):
+    import botocore.auth
+
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: NOW)
+    url = f"{endpoint}/stream-transcription-websocket"
+    request = AWSRequest("GET", url, params=QUERY)
+    SigV4QueryAuth(Credentials(*KEYS, session_token), "transcribe", region, expires=300).add_auth(request)
+    return request.url
+
+
+class TestPresign:
+    @pytest.mark.parametrize("session_token", [None, "token/with+odd=characters=="])
+    @pytest.mark.parametrize(
+        "endpoint", ["https://transcribestreaming.eu-west-1.amazonaws.com:8443", "https://localhost:1234"]
+    )
+    def test_as_botocore_signs(self, monkeypatch, endpoint, session_token):
+        ours = urlsplit(presign(endpoint, QUERY, *KEYS, session_token, "eu-west-1", NOW))
+        theirs = urlsplit(presigned_by_botocore(endpoint, session_token, "eu-west-1", monkeypatch))
+        assert (ours.scheme, ours.netloc, ours.path) == ("wss", theirs.netloc, theirs.path)
+        assert parse_qs(ours.query) == parse_qs(theirs.query)
+
+
+def frame_of(payload, **headers):
+    """Return an event-stream frame, made by the book."""
+    packed = b""
+    for name, value in headers.items():
+        name = ":" + name.replace("_", "-")
+        packed += bytes([len(name)]) + name.encode() + struct.pack(">BH", 7, len(value)) + value.encode()
+    head = struct.pack(">II", 16 + len(packed) + len(payload), len(packed))
+    frame = head + struct.pack(">I", binascii.crc32(head)) + packed + payload
+    return frame + struct.pack(">I", binascii.crc32(frame))
+
+
+class TestEvents:
+    @pytest.mark.parametrize("payload", [b"", b"x", bytes(range(256)) * 100])
+    def test_botocore_reads_what_is_sent(self, payload):
+        buffer = EventStreamBuffer()
+        buffer.add_data(encode_event(payload))
+        (event,) = buffer
+        assert event.payload == payload
+        assert event.headers == {
+            ":content-type": "application/octet-stream",
+            ":event-type": "AudioEvent",
+            ":message-type": "event",
+        }
+        assert decode_event(encode_event(payload)) == (event.headers, payload)
+
+    @given(st.binary(max_size=200))
+    def test_no_frame_makes_a_traceback(self, data):
+        with pytest.raises(ValueError, match=r"."):
+            decode_event(data)
+
+    @given(st.integers(0, 10_000), st.integers(1, 255))
+    def test_a_broken_frame_is_noticed(self, place, change):
+        frame = bytearray(frame_of(b'{"Message":"x"}', message_type="event"))
+        frame[place % len(frame)] ^= change
+        with pytest.raises(ValueError, match=r"."):
+            decode_event(bytes(frame))
+
+
+def speak(provider, ws):
+    """Serve one session."""
+    provider.requests.append(ws.request.path)
+    if provider.failures:
+        provider.failures.pop(0)(ws)
+        return
+    query = parse_qs(urlsplit(ws.request.path).query)
+    signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    valid = presign(provider.url, QUERY, *KEYS, None, "eu-west-1", signed)
+    if valid.partition("?")[2] != ws.request.path.partition("?")[2]:
+        message = json.dumps({"Message": "The request signature does not match."}).encode()
+        ws.send(frame_of(message, message_type="exception", exception_type="BadRequestException"))
+        return
+    hearing = Hearing()
+    provider.sessions.append(hearing)
+    while True:
+        buffer = EventStreamBuffer()
+        buffer.add_data(ws.recv())
+        (event,) = buffer
+        for text, final, begin, end in hearing.hear(mulaw.encode(event.payload), last=not event.payload):
+            result = {
+                "Alternatives": [{"Items": [], "Transcript": text}],
+                "StartTime": begin,
+                "EndTime": end,
+                "IsPartial": not final,
+                "ResultId": "1",
+            }
+            payload = json.dumps({"Transcript": {"Results": [result]}}).encode()
+            ws.send(frame_of(payload, message_type="event", event_type="TranscriptEvent"))
+        if not event.payload:
+            return
+
+
+@pytest.fixture
+def provider(start_provider):
+    return start_provider(speak)
+
+
+@pytest.fixture
+def start(start_server, provider, tls):
+    def start(*command, **environ):
+        return start_server(
+            *command,
+            **{
+                "TRANSCRIBER": "amazon",
+                "AWS_ACCESS_KEY_ID": KEYS[0],
+                "AWS_SECRET_ACCESS_KEY": KEYS[1],
+                "AWS_DEFAULT_REGION": "eu-west-1",
+                "AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING": provider.url,
+                "SSL_CERT_FILE": tls.file,
+                **environ,
+            },
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
+def test_a_call(start, provider, command):
+    server = start(*command)
+    assert run_caller(server.url, "--fast").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
+    (hearing,) = provider.sessions
+    assert hearing.mulaw == SAID.ljust(41600, b"\xff")
+    assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
+
+
+def test_a_wrong_secret_is_one_line_and_the_call_goes_on(start):
+    server = start(AWS_SECRET_ACCESS_KEY="wrong")
+    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    server.wait_for("Stream MZ.*1.00 s; inbound 50 chunks")
+    printed = server.stop()
+    assert (
+        printed.count("Amazon: BadRequestException, The request signature does not match.: tried again") == 1
+    )
+    assert "Traceback" not in printed
+    assert "wrong" not in printed
+
+
+def test_dropped_refused_and_nonsense(start, provider):
+    def drop(ws):
+        ws.recv()
+        ws.socket.close()
+
+    def limit(ws):
+        ws.recv()
+        payload = json.dumps({"Message": "You have reached your limit."}).encode()
+        ws.send(frame_of(payload, message_type="exception", exception_type="LimitExceededException"))
+
+    def nonsense(ws):
+        ws.send(b"hello")
+        try:
+            while True:
+                ws.recv()
+        except ConnectionClosed:
+            pass
+
+    provider.failures += [drop, limit, nonsense]
+    server = start()
+    assert run_caller(server.url, "--seconds", "6").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert shown(printed)[-1] == ("0:04", "Heard 6 s")
+    assert len(provider.sessions[-1].mulaw) == 48000
+    assert printed.count(": tried again") == 1
+    assert "Traceback" not in printed
+
+
+def test_nobody_there(start):
+    server = start(AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING="https://127.0.0.1:1")
+    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert "Amazon: connection refused: tried again" in printed
+    assert "the last words of inbound are missing" in printed
+    assert "Traceback" not in printed
+
+
+def test_what_is_missing_is_one_line():
+    result = run("app.py", TRANSCRIBER="amazon", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "TRANSCRIBER='amazon' cannot be used: it needs AWS_REGION\n",
+    )

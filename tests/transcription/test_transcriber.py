@@ -1,0 +1,171 @@
+"""What an engine is fed, and what becomes of its words: with an engine of the test's."""
+
+import logging
+
+import pytest
+from test_stream import SID, FakeConnection, media, start
+
+from mediastreams.config import Settings
+from mediastreams.stream import Stream
+from mediastreams.transcript import Transcript
+from mediastreams.transcription import transcriber as module
+from mediastreams.transcription.engine import Engine, Recognition
+from mediastreams.transcription.transcriber import Captions, Transcriber
+
+
+class FakeRecognition(Recognition):
+    def __init__(self, hear):
+        super().__init__()
+        self.hear = hear
+        self.fed = b""
+        self.last_words = None
+
+    def feed(self, mulaw):
+        self.fed += mulaw
+
+    def finish(self):
+        if self.last_words:
+            self.hear(*self.last_words)
+            self.has_finished()
+            self.has_finished()
+
+
+class FakeEngine(Engine):
+    def __init__(self):
+        self.recognitions = []
+
+    def listen(self, name, hear):
+        self.name = name
+        self.recognitions.append(FakeRecognition(hear))
+        return self.recognitions[-1]
+
+
+class Call:
+    def __init__(self):
+        self.engine, self.captions = FakeEngine(), Captions()
+        self.stream = Stream(FakeConnection(), Settings())
+        self.stream.receive(start(tracks=("inbound", "outbound")).to_json())
+        self.transcriber = Transcriber(self.stream, self.engine, self.captions)
+        self.number = 1
+
+    def say(self, timestamp, track="inbound", size=160):
+        self.number += 1
+        message = media(self.number, timestamp, track, size)
+        self.stream.receive(message.to_json())
+        self.transcriber.media(message)
+
+    def hear(self, *heard, of=0):
+        self.transcriber.flush()
+        self.engine.recognitions[of].hear(*heard)
+
+
+@pytest.fixture
+def call():
+    return Call()
+
+
+class TestTime:
+    def test_audio_as_it_came(self, call):
+        for n in range(100):
+            call.say(155 + 20 * n)
+        call.hear("hello", True, 0.5, 1.0)
+        assert call.engine.name == f"Stream {SID}, inbound"
+        assert call.engine.recognitions[0].fed == bytes(16000)
+        assert call.stream.transcripts == [Transcript(call.stream, "inbound", "hello", True, 0.5, 1.0)]
+
+    def test_a_gap_is_a_short_silence_and_the_time_goes_on(self, call):
+        for n in (*range(50), *range(550, 600)):  # 10 s are missing
+            call.say(20 * n)
+        call.hear("after it", True, 2.2, 2.6)
+        assert call.engine.recognitions[0].fed == bytes(8000) + b"\xff" * 8000 + bytes(8000)
+        (transcript,) = call.stream.transcripts
+        assert (transcript.start, transcript.end) == pytest.approx((11.2, 11.6))
+
+    def test_what_comes_late_is_not_fed(self, call):
+        for n in (0, 1, 3, 4, 2, 5):
+            call.say(20 * n)
+        call.transcriber.flush()
+        assert len(call.engine.recognitions[0].fed) == 6 * 160  # a silence in its place
+
+    def test_the_second_track_begins_later(self, call):
+        for n in range(100):
+            call.say(20 * n)
+            if n >= 50:
+                call.say(20 * n, "outbound")
+        call.hear("hi", True, 0.25, 0.5, of=1)
+        (transcript,) = call.stream.transcripts
+        assert (transcript.speaker, transcript.start, transcript.end) == ("callee", 1.25, 1.5)
+
+
+class TestEnd:
+    def test_the_last_words_are_waited_for(self, call):
+        call.say(0)
+        call.transcriber.flush()
+        call.engine.recognitions[0].last_words = ("bye", True, 0.0, 0.02)
+        call.transcriber.stop()
+        assert [transcript.text for transcript in call.stream.transcripts] == ["bye"]
+
+    def test_but_not_for_ever(self, call, monkeypatch, caplog):
+        monkeypatch.setattr(module, "FINAL_SECONDS", 0.01)
+        call.say(0)
+        call.transcriber.stop()
+        call.hear("too late", True, 0.0, 0.02)
+        assert call.stream.transcripts == []
+        assert [record.getMessage() for record in caplog.records] == [
+            f"Stream {SID}: the last words of inbound are missing"
+        ]
+
+
+class Screen:
+    """Notes what a console is asked for."""
+
+    def __init__(self):
+        self.lines = {}
+
+    def show(self, key, line):
+        self.lines[key] = line
+
+    def remove(self, key):
+        self.lines.pop(key, None)
+
+
+class TestCaptions:
+    def test_finals_are_logged_and_others_are_not(self, call, caplog):
+        caplog.set_level(logging.INFO)
+        call.say(0)
+        call.hear("and mr", False, 0.0, 0.01)
+        call.hear("And Mr. John.", True, 0.0, 0.02)
+        call.hear("", True, 0.0, 0.02)
+        assert [record.getMessage() for record in caplog.records] == ["MZ012345 0:00 caller: And Mr. John."]
+
+    def test_on_a_terminal_the_line_is_rewritten_and_finished(self, call, caplog, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "40")
+        caplog.set_level(logging.INFO)
+        call.captions.console = screen = Screen()
+        call.say(0)
+        for text, line in [
+            ("and", "MZ012345 0:00 caller: and"),
+            ("and mister", "MZ012345 0:00 caller: and mister"),
+            ("and mister john dashwood had", "MZ012345 0:00 caller: ...n dashwood had"),
+        ]:
+            call.hear(text, False, 0.0, 0.01)
+            assert list(screen.lines.values()) == [line]
+            assert len(line) < 40
+        call.hear("And Mr. John Dashwood had.", True, 0.0, 0.02)
+        assert screen.lines == {}
+        assert len(caplog.records) == 1
+
+    def test_a_partial_line_goes_with_the_call(self, call, monkeypatch):
+        monkeypatch.setattr(module, "FINAL_SECONDS", 0.01)
+        call.captions.console = screen = Screen()
+        call.say(0)
+        call.hear("unfinished", False, 0.0, 0.01)
+        assert len(screen.lines) == 1
+        call.transcriber.stop()
+        assert screen.lines == {}
+
+    def test_nothing_said_reaches_the_terminal_as_an_escape(self, call, caplog):
+        caplog.set_level(logging.INFO)
+        call.say(0)
+        call.hear("\x1b[2J\n", True, 0.0, 0.01)
+        assert "\\u001b[2J\\u000a" in caplog.records[0].getMessage()

@@ -1,0 +1,146 @@
+"""Watson, as its documentation describes the WebSocket interface, on this machine."""
+
+import json
+from urllib.parse import parse_qs
+
+import pytest
+from conftest import run, run_caller
+
+from transcription.conftest import SAID, Hearing, shown
+
+KEY, TOKEN = "the-api-key", "token-of-the-day"
+
+
+def speak(provider, ws):
+    """Serve one session."""
+    provider.requests.append((ws.request.path, ws.request.headers["Authorization"]))
+    if provider.failures:
+        provider.failures.pop(0)(ws)
+        return
+    start = json.loads(ws.recv())
+    assert start == {
+        "action": "start",
+        "content-type": "audio/mulaw;rate=8000;channels=1",
+        "interim_results": True,
+        "timestamps": True,
+        "inactivity_timeout": -1,
+    }
+    hearing = Hearing()
+    provider.sessions.append(hearing)
+    ws.send(json.dumps({"state": "listening"}))
+    last = False
+    while not last:
+        message = ws.recv()
+        last = isinstance(message, str)
+        if last:
+            assert json.loads(message) == {"action": "stop"}
+        for text, final, begin, end in hearing.hear(b"" if last else message, last):
+            words = [["Heard", begin, begin + 0.1], ["s", end - 0.1, end]]
+            best = {"transcript": f"{text} ", "timestamps": words, "confidence": 0.9}
+            ws.send(json.dumps({"result_index": 0, "results": [{"final": final, "alternatives": [best]}]}))
+    ws.send(json.dumps({"state": "listening"}))
+
+
+@pytest.fixture
+def provider(start_provider):
+    return start_provider(speak)
+
+
+@pytest.fixture
+def token(start_https):
+    """The address of who gives tokens."""
+
+    def answer(path, body):
+        if path != "/identity/token" or parse_qs(body).get("apikey") != [KEY]:
+            return 400, '{"errorMessage": "Provided API key could not be found."}'
+        assert parse_qs(body)["grant_type"] == ["urn:ibm:params:oauth:grant-type:apikey"]
+        return 200, json.dumps({"access_token": TOKEN, "expires_in": 3600})
+
+    return start_https(answer)
+
+
+@pytest.fixture
+def start(start_server, provider, token, tls):
+    def start(*command, **environ):
+        return start_server(
+            *command,
+            **{
+                "TRANSCRIBER": "watson",
+                "SPEECH_TO_TEXT_APIKEY": KEY,
+                "SPEECH_TO_TEXT_URL": provider.url,
+                "SPEECH_TO_TEXT_AUTH_URL": token,
+                "SSL_CERT_FILE": tls.file,
+                **environ,
+            },
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
+def test_a_call(start, provider, command):
+    server = start(*command)
+    assert run_caller(server.url, "--fast").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
+    assert [hearing.mulaw for hearing in provider.sessions] == [SAID[:41600].ljust(41600, b"\xff")]
+    assert provider.requests == [("/v1/recognize?model=en-US_Telephony", f"Bearer {TOKEN}")]
+    assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
+
+
+def test_both_speakers(start, provider):
+    server = start()
+    assert run_caller(server.url, "--fast", "--track", "both_tracks").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert len(shown(printed)) == len(shown(printed, "callee")) == 3
+    assert len({hearing.mulaw for hearing in provider.sessions}) == 2
+
+
+def test_a_wrong_key_is_one_line_and_the_call_goes_on(start, provider):
+    server = start(SPEECH_TO_TEXT_APIKEY="wrong")
+    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    server.wait_for("Stream MZ.*1.00 s; inbound 50 chunks")
+    printed = server.stop()
+    assert printed.count("Watson: no token, refused with 400 Bad Request: tried again") == 1
+    assert "Traceback" not in printed
+    assert "wrong" not in printed
+    assert provider.requests == []
+
+
+def test_what_a_dropped_session_had_not_understood_is_sent_again(start, provider):
+    def drop(ws):
+        ws.recv()
+        ws.recv()
+        ws.socket.close()
+
+    def refuse(ws):
+        ws.recv()
+        ws.send(json.dumps({"error": "Session timed out."}))
+        ws.recv()
+
+    provider.failures += [drop, refuse]
+    server = start()
+    assert run_caller(server.url, "--seconds", "5").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert shown(printed)[-1] == ("0:04", "Heard 5.00 s")
+    (hearing,) = provider.sessions
+    assert len(hearing.mulaw) == 40000
+    assert printed.count(": tried again") == 1
+    assert "Traceback" not in printed
+
+
+def test_a_certificate_that_nobody_has_signed(start, provider):
+    server = start(SSL_CERT_FILE="/nonexistent")
+    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    server.wait_for("Stream MZ")
+    assert "unable to get local issuer certificate: tried again" in server.stop()
+    assert provider.requests == []
+
+
+def test_what_is_missing_is_one_line(start_server):
+    result = run("app.py", TRANSCRIBER="watson", SPEECH_TO_TEXT_APIKEY=KEY)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "TRANSCRIBER='watson' cannot be used: it needs SPEECH_TO_TEXT_URL\n"
