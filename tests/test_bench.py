@@ -1,5 +1,6 @@
 """The benchmark runs, and its table has what its README explains. Its figures are no test."""
 
+import importlib.util
 import re
 import sys
 
@@ -14,6 +15,23 @@ def test_a_short_run():
     assert re.search(
         r"^\| app\.py \| [\d.]+ \| 1\.00 \| [\d.]+% \| -?[\d.]+ \| ([\d.]+ \| ?){3}$", result.stdout, re.M
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
+@pytest.mark.skipif(
+    importlib.util.find_spec("moonshine_voice") is None,
+    reason="moonshine-voice is not installed (requirements-transcription.txt)",
+)
+def test_a_short_transcript():
+    result = run("bench/transcription.py", "--times", "1")
+    assert result.returncode == 0, result.stderr
+    for line in (
+        r"1 calls, \d+ texts; [\d.]+ ms is the load itself late \(p99\)",
+        r"word errors [\d.]+% \(worst call [\d.]+%\)",
+        r"first words [\d.]+ s \(median\), [\d.]+ s \(max\) after they began",
+        r"server \d+ MB, its engine \d+ MB resident",
+    ):
+        assert re.search(f"^{line}$", result.stdout, re.M), result.stdout
 
 
 def test_its_readme_names_every_peer():

@@ -86,6 +86,7 @@ class Track:
             self._tell(self._stream.stop().lines, final=True)
             self._stream.close()
             self._stream = None
+            self._completed.clear()
 
     def _tell(self, lines: list[Any], final: bool = False) -> None:
         for line in lines:
