@@ -161,7 +161,11 @@ class Process:
 
     def cpu_ns(self) -> int:
         """Return the CPU time used so far, user and system, of all threads and child processes."""
-        return sum(map(_cpu_ns, self._pids()))
+        return sum(self.cpu_ns_each())
+
+    def cpu_ns_each(self) -> list[int]:
+        """Return that of the server, and then of each of its child processes."""
+        return list(map(_cpu_ns, self._pids()))
 
     def memory_kb(self) -> int:
         """Return the memory in use, of the child processes too: heaps and stacks, no files."""

@@ -56,7 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         with calls.Process(command, here, environ) as process:
             load = calls.Load(process.url(), options.calls, seconds, speech)
             load.settle()
+            before, began = process.cpu_ns_each(), time.monotonic_ns()
             load.speak()
+            passed = time.monotonic_ns() - began
+            shares = [(now - then) / passed for now, then in zip(process.cpu_ns_each(), before, strict=True)]
             own, *engine = process.resident_kb()
             load.hang_up()
             process.stop()
@@ -66,7 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Failed: {error}", file=sys.stderr)
         return 1
     _report(options, load, texts, handled)
-    print(f"server {own / 1024:.0f} MB, its engine {sum(engine) / 1024:.0f} MB resident")
+    print(
+        f"server {own / 1024:.0f} MB, its engine {sum(engine) / 1024:.0f} MB resident; "
+        f"{shares[0]:.1%} and {sum(shares[1:]):.1%} of a core"
+    )
     return 0
 
 

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 import gevent
 
 from mediastreams import audio, config, mulaw, twiml
-from mediastreams.client import CallError, Client
+from mediastreams.client import CallError, Client, twilio_headers
 from mediastreams.messages import (
     Connected,
     Dtmf,
@@ -152,7 +152,8 @@ class Call:
         self._sequence_number = 0
         self._hung_up = False
         self._stopped = False
-        self._client = Client(plan.url, plan.auth_token, Playback(self).receive)
+        headers = twilio_headers(plan.url, plan.auth_token)
+        self._client = Client(plan.url, headers, Playback(self).receive)
 
     def say(self, line: str) -> None:
         """Print one line of the call's progress."""

@@ -1,4 +1,4 @@
-"""The WebSocket as Twilio opens it: what the simulated caller speaks through.
+"""The WebSocket as Twilio opens it: what the simulated caller speaks through, and transcripts to a provider.
 
 RFC 6455 itself is the websockets package's, without its I/O; this module gives it a gevent socket, so that
 one process holds many calls, and names each failure with the error code that Twilio would report.
@@ -8,7 +8,7 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
@@ -58,20 +58,26 @@ class CallError(Exception):
 
 
 class Client:
-    """One WebSocket to `url`, opened by `connect` with Twilio's headers; `closed` once it has ended.
+    """One WebSocket to `url`, opened by `connect` with these headers; `closed` once it has ended.
 
-    `receive` is called with each message of the server, in a greenlet of the client's own. `auth_token`
-    signs the handshake; None sends no signature.
+    `receive` is called with each message of the server, in a greenlet of the client's own. A message of more
+    than `max_bytes` ends the connection; None takes any. `context` verifies the server, None by a new one.
     """
 
-    def __init__(self, url: str, auth_token: str | None, receive: Callable[[str | bytes], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        receive: Callable[[str | bytes], None],
+        *,
+        max_bytes: int | None = None,
+        context: gevent.ssl.SSLContext | None = None,
+    ) -> None:
         self._url = parse_uri(url)
-        self._signature = None
-        if auth_token is not None:
-            # Twilio speaks wss only; a ws:// address is this machine's name for the same.
-            self._signature = sign(auth_token, urlunsplit(urlsplit(url)._replace(scheme="wss")))
+        self._headers = headers
+        self._context = context
         self._receive = receive
-        self._protocol = ClientProtocol(self._url, max_size=None)  # Twilio takes audio of any size
+        self._protocol = ClientProtocol(self._url, max_size=max_bytes)
         self._fragments: list[Frame] = []
         self._sending = gevent.lock.RLock()
         self._reader: gevent.Greenlet[[], None] | None = None
@@ -88,25 +94,35 @@ class Client:
         Raises `CallError`.
         """
         self._socket = self._connect()
-        if self._url.secure:
-            self._socket = self._secure()
-        status = self._shake_hands()
+        try:
+            if self._url.secure:
+                self._socket = self._secure()
+            status = self._shake_hands()
+        except CallError:
+            self._abandon()
+            raise
         self._socket.settimeout(None)
         self._reader = gevent.spawn(self._read)
         return status
 
-    def send(self, text: str) -> None:
-        """Send one text message. Raises `CallError` where the connection has ended or nobody reads."""
+    def send(self, message: str | bytes) -> None:
+        """Send one message, text or binary.
+
+        Raises `CallError` where the connection has ended or nobody reads.
+        """
         if self.closed:
-            self._fail()
-        self._protocol.send_text(text.encode())
+            self.fail()
+        if isinstance(message, str):
+            self._protocol.send_text(message.encode())
+        else:
+            self._protocol.send_binary(message)
         try:
             with gevent.Timeout(PATIENCE, TimeoutError()):
                 self._flush()
         except TimeoutError:
             raise CallError(31903, f"the server has read nothing for {PATIENCE:.0f} s") from None
         except OSError:
-            self._fail()
+            self.fail()
 
     def close(self) -> None:
         """Close with 1000, as Twilio does after `stop`, and wait for the server to do the same."""
@@ -119,6 +135,17 @@ class Client:
                     self._reader.join()
         except OSError:
             pass  # nothing is left to say: the server is gone, or will not answer
+        self._abandon()
+
+    def leave(self) -> None:
+        """End the connection at once, with a Close for who still reads."""
+        try:
+            if not self.closed:
+                self._protocol.send_close(1000)
+                with gevent.Timeout(1, TimeoutError()):
+                    self._flush()
+        except OSError:
+            pass  # it is gone already
         self._abandon()
 
     def drop(self) -> None:
@@ -152,7 +179,9 @@ class Client:
 
     def _secure(self) -> gevent.socket.socket:
         try:
-            return verified_context().wrap_socket(self._socket, server_hostname=self._url.host)
+            return (self._context or verified_context()).wrap_socket(
+                self._socket, server_hostname=self._url.host
+            )
         except TimeoutError:
             raise CallError(31910, f"no TLS answer within {PATIENCE:.0f} s") from None
         except gevent.ssl.SSLCertVerificationError as error:
@@ -164,10 +193,8 @@ class Client:
     def _shake_hands(self) -> str:
         request = self._protocol.connect()
         headers = Headers((name.lower(), value) for name, value in request.headers.raw_items())
-        headers["user-agent"] = "Twilio.TmeWs/1.0"
-        headers["accept-encoding"] = "gzip"
-        if self._signature is not None:
-            headers["x-twilio-signature"] = self._signature
+        for name, value in self._headers.items():
+            headers[name] = value
         self._protocol.send_request(Request(request.path, headers))
         events: list[Event] = []
         try:
@@ -238,7 +265,7 @@ class Client:
                 else:
                     self._socket.shutdown(socket.SHUT_WR)
 
-    def _fail(self) -> NoReturn:
+    def fail(self) -> NoReturn:
         """Raise the `CallError` that says how the server has ended the connection."""
         if self._reader is not None:
             self._reader.join(timeout=1)  # a Close may have come in just before the connection broke
@@ -248,6 +275,15 @@ class Client:
         if isinstance(violation, WebSocketException | UnicodeDecodeError):
             raise CallError(31924, f"the server sent a wrong frame: {violation}")
         raise CallError(31903, "the server dropped the connection without a Close")
+
+
+def twilio_headers(url: str, auth_token: str | None) -> dict[str, str]:
+    """Return the headers of Twilio's handshake; `auth_token` signs it, None sends no signature."""
+    headers = {"user-agent": "Twilio.TmeWs/1.0", "accept-encoding": "gzip"}
+    if auth_token is not None:
+        # Twilio speaks wss only; a ws:// address is this machine's name for the same.
+        headers["x-twilio-signature"] = sign(auth_token, urlunsplit(urlsplit(url)._replace(scheme="wss")))
+    return headers
 
 
 def verified_context() -> gevent.ssl.SSLContext:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Hashable
 from io import TextIOBase
 from typing import Any, TextIO
+from unicodedata import east_asian_width
 
 from gevent.monkey import get_original
 
@@ -107,11 +108,20 @@ class Console(TextIOBase):
         if len(lines) > most:
             lines[most - 1 :] = [f"... and {len(lines) - most + 1} more"]
         erase = _UP_AND_ERASE.format(self._shown) if self._shown else ""
-        below = "".join(f"{line[: size.columns - 1]}\n" for line in lines)
+        below = "".join(f"{_cut(line, size.columns - 1)}\n" for line in lines)
         self._shown = len(lines)
         with contextlib.suppress(OSError):  # the terminal is gone
             self._terminal.write(f"{erase}{text}{below}")
             self._terminal.flush()
+
+
+def _cut(line: str, columns: int) -> str:
+    """Return as much of a line as fits; a character of East Asia takes two columns."""
+    for i, character in enumerate(line):
+        columns -= 2 if east_asian_width(character) in "WF" else 1
+        if columns < 0:
+            return line[:i]
+    return line
 
 
 def of_stderr() -> Console | None:

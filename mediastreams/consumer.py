@@ -50,3 +50,7 @@ class Consumer:
         Only not where another method has raised before. The server waits for it up to 3 seconds before it
         answers the end of the stream.
         """
+
+    def is_finished(self) -> bool:
+        """Say whether what `stop` has begun is done; asked after it, some times a second, until it is."""
+        return True

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import gevent
 from gevent.event import AsyncResult, Event
@@ -25,7 +26,7 @@ from mediastreams.console import Console
 from mediastreams.consumer import Consumer
 from mediastreams.messages import Dtmf, Mark, Media, Start
 from mediastreams.meter import Meter
-from mediastreams.recording import Recording
+from mediastreams.recording import Recording, unusable
 from mediastreams.stream import Stream
 from mediastreams.transcription import engines
 from mediastreams.transcription.transcriber import Captions, Transcriber
@@ -56,6 +57,7 @@ class Feed:
         "_dropped",
         "_ended",
         "_is_finished",
+        "_is_stopped",
         "_loop",
         "_start",
         "_stream",
@@ -77,6 +79,7 @@ class Feed:
         self._waiting: deque[Media | Dtmf | Mark] = deque()
         self._ended = False
         self._is_finished = False
+        self._is_stopped = False
         self._consumer: Consumer | None = None
         self._loop: Any = get_hub().loop
 
@@ -123,11 +126,20 @@ class Feed:
             logger.warning("Stream %s: %s missed %d messages", self._stream.name, self.name, self._dropped)
         if not self.finished.is_set():
             logger.warning(
-                "Stream %s: %s has not finished within %g s, the server goes on without it",
+                "Stream %s: %s has not finished within %g s, and is no longer waited for",
                 self._stream.name,
                 self.name,
                 END_SECONDS,
             )
+
+    def say_what_is_lost(self) -> None:
+        """Log what the consumer will not get, at the end of the server."""
+        logger.warning(
+            "Stream %s: %s is not finished, the server ends with %d messages waiting for it",
+            self._stream.name,
+            self.name,
+            len(self._waiting),
+        )
 
     def run(self) -> None:
         """Let the consumer have what waits."""
@@ -161,11 +173,14 @@ class Feed:
                 consumer.dtmf(message)
             elif isinstance(message, Mark):
                 consumer.mark(message)
-        if ended:
-            consumer.stop()
-            self._finish()
-        else:
+        if not ended:
             consumer.flush()
+            return
+        if not self._is_stopped:
+            self._is_stopped = True
+            consumer.stop()
+        if consumer.is_finished():
+            self._finish()
 
     def _finish(self) -> None:
         self._is_finished = True
@@ -226,6 +241,21 @@ class _Kind:
             self._done += 1
 
 
+# Those of this process, for its end; `gunicorn` loads more than one application where it is told to.
+_all: "WeakSet[Consumers]" = WeakSet()
+
+
+def finish(seconds: float) -> None:
+    """Wait until the consumers of all streams are done, so long at the most, and log which are not."""
+    with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+        for consumers in list(_all):
+            for feed in consumers.unfinished():
+                feed.finished.wait()
+    for consumers in list(_all):
+        for feed in consumers.unfinished():
+            feed.say_what_is_lost()
+
+
 class Consumers:
     """The consumers of a server's streams: `register` adds one, a `Stream` is given to all of them.
 
@@ -236,11 +266,14 @@ class Consumers:
     def __init__(self, settings: Settings) -> None:
         self._kinds: list[_Kind] = []
         self._ticking: Any = None
+        _all.add(self)
         self._captions = Captions()
         engine = engines.choose(settings)
         if engine is not None:
             self.register(partial(Transcriber, engine=engine, captions=self._captions))
         if settings.recordings_dir is not None:
+            if why := unusable(settings.recordings_dir):
+                logger.warning("RECORDINGS_DIR=%r cannot be used: %s", settings.recordings_dir, why)
             self.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY, last=True)
 
     def show_on(self, console: Console) -> None:
@@ -284,6 +317,10 @@ class Consumers:
                     feed.finished.wait()
             for feed in ending:
                 feed.say_what_it_missed()
+
+    def unfinished(self) -> list[Feed]:
+        """Return the feeds of which the consumers are not done."""
+        return [feed for kind in self._kinds for feed in kind.feeds if not feed.finished.is_set()]
 
     def _tick(self) -> None:
         while any(kind.feeds for kind in self._kinds):

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import logging
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,16 @@ _MOST_NOTED = 1000  # keys, and marks
 _LONGEST = 200  # characters of each
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _MOST_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
+
+
+def unusable(folder: str) -> str | None:
+    """Say why no recording can be made in `folder` as things stand; None where it seems to be possible."""
+    path = Path(folder).absolute()
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir():
+        return f"{path} is not a folder"
+    return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
 
 
 class Recording(Consumer):

@@ -15,6 +15,7 @@ import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 from werkzeug.exceptions import HTTPException
 
-from mediastreams import console, frames
+from mediastreams import console, consumers, frames
 from mediastreams.config import Settings
 from mediastreams.consumers import Consumers
 from mediastreams.live import Live
@@ -55,15 +56,20 @@ class House:
             logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
 
     def drain(self) -> None:
-        """Take no more streams, wait for the live ones, and close with 1001 those that are left."""
+        """Take no more streams, wait for the live ones, and close with 1001 those that are left.
+
+        Then wait for their consumers, as long as DRAIN_TIMEOUT leaves, and a second at the least.
+        """
         self.live.draining = True
         seconds = self.settings.drain_timeout
+        began = time.monotonic()
         if len(self.live):
             logger.info("Draining: waiting up to %g s for %d live streams", seconds, len(self.live))
         if not self.live.wait_until_empty(seconds):
             logger.warning("Closing %d streams that are still live", len(self.live))
             self.live.drain(frames.GOING_AWAY, "the server is going away")
             self.live.wait_until_empty(CLOSE_SECONDS + 1)
+        consumers.finish(max(seconds - (time.monotonic() - began), 1.0))
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]
@@ -284,13 +290,13 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def serve(app: Flask, settings: Settings, consumers: Consumers | None = None) -> None:
+def serve(app: Flask, settings: Settings, audience: Consumers | None = None) -> None:
     """Serve `app` on the settings' host and port until SIGINT or SIGTERM.
 
     The first of these drains (`House.drain`), a second one ends the server at once. Prints where it
     listens. Where it cannot listen there, the program exits with one line that says why.
 
-    With `consumers`, and where the log goes to a terminal and has INFO, each stream has its `Meter` there.
+    With an `audience`, and where the log goes to a terminal and has INFO, each stream has its `Meter` there.
     """
     house = House(settings)
     address = settings.http_server_host, settings.http_server_port
@@ -307,10 +313,10 @@ def serve(app: Flask, settings: Settings, consumers: Consumers | None = None) ->
     if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
         host = "localhost"
     print(f"Server listening on: http://{host}:{server.server_port}", flush=True)
-    screen = console.of_stderr() if consumers and logger.isEnabledFor(logging.INFO) else None
-    if consumers and screen:
+    screen = console.of_stderr() if audience and logger.isEnabledFor(logging.INFO) else None
+    if audience and screen:
         screen.capture()
-        consumers.show_on(screen)
+        audience.show_on(screen)
     gc.freeze()  # what was imported is not looked at again by each collection
     asked.wait()
     drained = gevent.spawn(house.drain)

@@ -1,5 +1,6 @@
 """A server in a process of its own, on a port that the system chose, and what it logs."""
 
+import difflib
 import os
 import queue
 import re
@@ -88,6 +89,12 @@ def environment():
     settings = {field.name.upper() for field in fields(Settings)} | {"PORT", "AWS_DEFAULT_REGION"}
     names = {name: value for name, value in os.environ.items() if name not in settings}
     return {**names, "TRANSCRIBER": "off"}
+
+
+def sounds_like(heard, said):
+    """Say whether a recogniser has heard what was said, give or take a word."""
+    heard, said = (re.findall(r"[a-z0-9:']+", text.lower()) for text in (heard, said))
+    return difflib.SequenceMatcher(None, heard, said, autojunk=False).ratio() > 0.75
 
 
 def run(*arguments, **environ):

@@ -88,6 +88,15 @@ def test_a_narrow_terminal(monkeypatch):
     assert terminal.shows() == ["x" * 19]
 
 
+def test_wide_characters(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal(columns=20)
+    console = console_of(terminal)
+    for _ in range(3):
+        console.show("a", "caller: " + "\u4f60\u597d" * 10)
+    assert len(terminal.shows()) == 1
+
+
 @pytest.mark.parametrize(("lines", "most"), [(24, MOST_LINES), (6, 4), (2, 1)])
 def test_more_lines_than_there_is_room_for(monkeypatch, lines, most):
     monkeypatch.setenv("LINES", str(lines))

@@ -229,7 +229,7 @@ class TestStuck:
         call(consumers, start(), media(2, 0), media(3, 20), stop(4))
         assert notes[SID] == [start(), media(2, 0), media(3, 20), "stop"]
         assert warnings(caplog) == [
-            f"Stream {SID}: Stuck has not finished within 0.5 s, the server goes on without it"
+            f"Stream {SID}: Stuck has not finished within 0.5 s, and is no longer waited for"
         ]
 
     def test_the_same_consumer_of_other_streams_goes_on(self, consumers, stuck):
@@ -258,7 +258,7 @@ class TestStuck:
         assert warnings(caplog) == [
             f"Stream {SID}: Stuck is too slow and misses messages",
             f"Stream {SID}: Stuck missed 7 messages",
-            f"Stream {SID}: Stuck has not finished within 0.5 s, the server goes on without it",
+            f"Stream {SID}: Stuck has not finished within 0.5 s, and is no longer waited for",
         ]
 
     def test_all_threads_of_a_kind_stuck(self, consumers, notes, stuck):
@@ -294,11 +294,46 @@ class Blocking(Consumer):
 """
 
 
+SLOW = """
+import time
+from mediastreams.consumer import Consumer
+
+@consumers.register
+class Slow(Consumer):
+    def media(self, message):
+        time.sleep(0.1)
+
+    def stop(self):
+        app.logger.info("Slow has all")
+"""
+
+
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
+def test_the_end_of_the_server_waits_for_a_slow_consumer(start_server, tmp_path, command):
+    with_consumer(tmp_path, SLOW)
+    (tmp_path / "gunicorn.conf.py").write_text((ROOT / "gunicorn.conf.py").read_text())
+    server = start_server(*command, cwd=tmp_path)
+    assert run_caller(server.url, "--seconds", "1", "--fast").returncode == 0  # 50 messages: 5 s
+    server.wait_for("Stream MZ")
+    server.process.terminate()
+    assert "Slow has all" in server.stop(told=False)
+
+
+def test_but_not_for_ever(start_server, tmp_path):
+    with_consumer(tmp_path, BLOCKING)
+    server = start_server(cwd=tmp_path, DRAIN_TIMEOUT="0.1")
+    assert run_caller(server.url, "--seconds", "1", "--fast").returncode == 0
+    server.wait_for("Stream MZ")
+    assert re.search(
+        r"Blocking is not finished, the server ends with \d+ messages waiting for it", server.stop()
+    )
+
+
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
 def test_a_consumer_that_blocks_is_not_felt(start_server, tmp_path, command):
     with_consumer(tmp_path, BLOCKING)
     (tmp_path / "gunicorn.conf.py").write_text((ROOT / "gunicorn.conf.py").read_text())
-    server = start_server(*command, cwd=tmp_path)
+    server = start_server(*command, cwd=tmp_path, DRAIN_TIMEOUT="1")
     result = run_caller(server.url, "--seconds", "1", "--calls", "3")
     assert (result.returncode, result.stderr) == (0, "")
     server.wait_for(r"Stream MZ\w+: 1\.00 s; inbound 50 chunks", times=3)

@@ -13,7 +13,6 @@ import hmac
 import json
 import struct
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from mediastreams import mulaw
@@ -40,23 +39,23 @@ class Amazon(Dialogue):
     def __init__(
         self, access_key: str, secret_key: str, session_token: str | None, region: str, endpoint: str | None
     ) -> None:
-        super().__init__()
+        super().__init__(access_key, secret_key, session_token)
         self._keys = access_key, secret_key, session_token
         self._region = region
         self._endpoint = endpoint or f"https://transcribestreaming.{region}.amazonaws.com:8443"
 
-    def address(self) -> tuple[str, list[str]]:
+    def address(self) -> tuple[str, dict[str, str]]:
         """Return a URL that is valid for five minutes; it needs no header."""
         query = {"language-code": "en-US", "media-encoding": "pcm", "sample-rate": str(RATE)}
-        return presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC)), []
+        return presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC)), {}
 
     def audio(self, chunk: bytes) -> bytes:
         """Return the chunk as PCM, which is all that Transcribe takes, in an audio event."""
         return encode_event(mulaw.decode(chunk))
 
-    def end(self, ws: Any) -> None:
-        """Send an audio event without audio."""
-        ws.send_binary(encode_event(b""))
+    def last(self) -> bytes:
+        """Return an audio event without audio."""
+        return encode_event(b"")
 
     def take(self, message: bytes, backlog: Backlog, has_ended: bool) -> bool:
         """Take a transcript event or an exception; the end of all is the end of the connection."""
@@ -64,7 +63,7 @@ class Amazon(Dialogue):
         answer = json.loads(payload)
         if headers.get(":message-type") != "event":
             kind = headers.get(":exception-type", "error")
-            raise CloudError(f"{kind}, {answer.get('Message', '')}")
+            raise CloudError(f"{kind}, {answer['Message']}")
         for result in answer["Transcript"]["Results"]:
             if result["Alternatives"]:
                 text = result["Alternatives"][0]["Transcript"]

@@ -1,30 +1,31 @@
-"""A provider's WebSocket on gevent sockets: a greenlet a track, no thread, and the certificate is verified.
+"""A provider's WebSocket on gevent sockets: greenlets of the server's hub, and the certificate is verified.
 
-The WebSocket is websocket-client's, which takes a socket that is connected already. Everything here runs on
-the server's hub; a consumer's thread only leaves audio in the backlog.
+The WebSocket is the caller's (`client`), which follows no redirect, bounds what it is sent and waits for
+nobody for ever. A consumer's thread only leaves audio in the backlog.
 """
 
-import contextlib
 import logging
 from abc import abstractmethod
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import gevent
-import gevent.lock
-import gevent.socket
-import websocket
 from gevent.event import Event
 from gevent.hub import get_hub
+from gevent.queue import Empty, Queue
 
-from mediastreams.client import verified_context
+from mediastreams.client import CallError, Client, verified_context
 from mediastreams.messages import printable
+from mediastreams.track import RATE
 from mediastreams.transcription.cloud import Backlog, CloudError, recognise
 from mediastreams.transcription.engine import Engine, Hear, Recognition
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 10.0  # seconds to connect, to be answered, and for what is heard after the audio's end
+PATIENCE = 10.0  # seconds to connect, and to be answered
+MOST_BYTES = 65536  # of a provider's message
+_LONGEST = 300  # characters of what a provider says of itself
+_LOOK_EVERY = 0.25  # seconds
 
 
 class HubEvent:
@@ -42,13 +43,18 @@ class HubEvent:
 
 
 class Dialogue(Engine):
-    """A provider that is spoken to over a WebSocket, one for each track."""
+    """A provider that is spoken to over a WebSocket, one for each track.
+
+    `secrets` are what must not be logged, also where a provider repeats it.
+    """
 
     name: str
     session_seconds: float
 
-    def __init__(self) -> None:
+    def __init__(self, *secrets: str | None) -> None:
+        self.secrets = [secret for secret in secrets if secret]
         self._loop = get_hub().loop
+        self.context = verified_context()  # 20 ms of the hub's time, and so only once
 
     def listen(self, name: str, hear: Hear) -> "_Track":
         """Begin to recognise one track."""
@@ -59,80 +65,98 @@ class Dialogue(Engine):
 
     def _follow(self, name: str, backlog: Backlog, track: "_Track") -> None:
         def say(sentence: str) -> None:
-            logger.warning("%s: %s", name, printable(sentence))
+            logger.warning("%s: %s", name, self._fit_for_the_log(sentence))
 
         try:
             recognise(backlog, self._session, self.session_seconds, say, gevent.sleep)
             if backlog.dropped:
-                say("the recogniser was too slow, and has not heard all")
+                say(f"{backlog.dropped / RATE:.1f} s of audio were not sent, the provider was too slow")
         finally:
             track.has_finished()
 
     def _session(self, backlog: Backlog) -> None:
         try:
-            ws = self._open()
-        except (OSError, websocket.WebSocketException, CloudError) as error:
-            raise CloudError(f"{self.name}: {_sentence(error)}") from None
-        has_ended = Event()
-        sender = gevent.spawn(self._send, ws, backlog, has_ended)
+            self._talk(backlog)
+        except CallError as error:
+            raise CloudError(f"{self.name}: {error.cause}") from None
+        except CloudError as error:
+            raise CloudError(f"{self.name}: {error}") from None
+        except OSError as error:
+            cause = getattr(error, "verify_message", "") or error.strerror or str(error)
+            raise CloudError(f"{self.name}: {cause.lower()}") from None
+        except Exception as error:  # the border: what a provider sends is no reason for a traceback
+            kind = type(error).__name__
+            raise CloudError(f"{self.name}: an answer that is none of its kind ({kind}: {error})") from None
+
+    def _talk(self, backlog: Backlog) -> None:
+        messages: Any = Queue(100)
+        url, headers = self.address()
+        client = Client(url, headers, messages.put, max_bytes=MOST_BYTES, context=self.context)
         try:
-            while True:
-                opcode, data = ws.recv_data()
-                if opcode == websocket.ABNF.OPCODE_CLOSE:
+            client.connect()
+        except CallError:
+            self.refused()
+            raise
+        has_ended = Event()
+        sender = None
+        try:
+            self.start(client, lambda: messages.get(timeout=PATIENCE))
+            sender = gevent.spawn(self._send, client, backlog, has_ended)
+            while not backlog.is_late:
+                try:
+                    message = messages.get(timeout=_LOOK_EVERY)
+                except Empty:
+                    if not client.closed:
+                        continue
                     if has_ended.is_set():
                         return
-                    raise CloudError(f"it closed with {int.from_bytes(data[:2])} {data[2:].decode()}".strip())
+                    client.fail()
+                data = message.encode() if isinstance(message, str) else message
                 if self.take(data, backlog, has_ended.is_set()):
                     return
-        except (OSError, websocket.WebSocketException, CloudError, LookupError, ValueError) as error:
-            raise CloudError(f"{self.name}: {_sentence(error)}") from None
+        except Empty:
+            raise CloudError("it does not answer") from None
         finally:
-            sender.kill()
-            with contextlib.suppress(OSError, websocket.WebSocketException):
-                ws.close(timeout=1)
+            if sender is not None:
+                sender.kill()
+            client.leave()
 
-    def _send(self, ws: Any, backlog: Backlog, has_ended: Event) -> None:
-        with contextlib.suppress(OSError, websocket.WebSocketException):  # whoever receives hears of it
-            for chunk in backlog.chunks():
-                ws.send_binary(self.audio(chunk))
-            has_ended.set()
-            self.end(ws)
-            gevent.sleep(PATIENCE)
-            ws.shutdown()  # it has had its time for what was heard
-
-    def _open(self) -> Any:
-        url, headers = self.address()
-        ws: Any = websocket.WebSocket(enable_multithread=False)
-        # Locks of gevent's: two greenlets send, one audio and the other Pongs.
-        ws.lock, ws.readlock = gevent.lock.RLock(), gevent.lock.RLock()
-        connection = connect(url)
+    def _send(self, client: Client, backlog: Backlog, has_ended: Event) -> None:
         try:
-            ws.connect(url, header=headers, socket=connection)
-            ws.settimeout(None)
-            self.start(ws)
-        except BaseException:
-            connection.close()
-            raise
-        return ws
+            for chunk in backlog.chunks():
+                client.send(self.audio(chunk))
+            has_ended.set()
+            client.send(self.last())
+        except CallError:
+            return  # whoever receives hears of it
+
+    def _fit_for_the_log(self, sentence: str) -> str:
+        for secret in self.secrets:
+            for form in (secret, quote(secret, safe="")):
+                sentence = sentence.replace(form, "(not shown)")
+        return printable(sentence[:_LONGEST])
 
     @abstractmethod
-    def address(self) -> tuple[str, list[str]]:
+    def address(self) -> tuple[str, dict[str, str]]:
         """Return the URL of a session, wss://, and headers for its handshake. May raise `CloudError`."""
 
-    def start(self, ws: Any) -> None:
-        """Say what goes before the audio."""
+    def refused(self) -> None:
+        """Know that the handshake of the last address has failed."""
+
+    def start(self, client: Client, receive: Any) -> None:
+        """Say what goes before the audio; `receive` waits for a message. May raise `CloudError`."""
 
     @abstractmethod
     def audio(self, chunk: bytes) -> bytes:
         """Return the message that carries mu-law at 8 kHz."""
 
     @abstractmethod
-    def end(self, ws: Any) -> None:
-        """Say that there is no more audio."""
+    def last(self) -> str | bytes:
+        """Return the message that says that there is no more audio."""
 
     @abstractmethod
     def take(self, message: bytes, backlog: Backlog, has_ended: bool) -> bool:
-        """Take a message; say whether it was the session's last. May raise `CloudError`.
+        """Take a message; say whether it was the session's last. May raise anything.
 
         `has_ended` says whether the audio has.
         """
@@ -152,26 +176,3 @@ class _Track(Recognition):
     def finish(self) -> None:
         """Know that there is no more to come."""
         self._backlog.finish()
-
-
-def connect(url: str) -> Any:
-    """Return a gevent socket to the host of an https:// or wss:// URL, its certificate verified."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    connection = gevent.socket.create_connection((host, parts.port or 443), timeout=PATIENCE)
-    try:
-        return verified_context().wrap_socket(connection, server_hostname=host)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, websocket.WebSocketBadStatusException):
-        body = (error.resp_body or b"").decode(errors="replace").strip()
-        return f"refused with {error.status_code} {body}"[:300].strip()
-    if isinstance(error, OSError):
-        return str(getattr(error, "verify_message", "") or error.strerror or error).lower()
-    if isinstance(error, LookupError | ValueError):
-        return f"an answer that is none of its kind ({type(error).__name__}: {error})"
-    return str(error) or type(error).__name__

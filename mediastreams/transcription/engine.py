@@ -3,8 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from gevent.monkey import get_original
-
 # text, whether it is final, and where it begins and ends, in seconds of the audio that was fed
 Hear = Callable[[str, bool, float, float], None]
 
@@ -16,9 +14,7 @@ class Recognition(ABC):
     """
 
     def __init__(self) -> None:
-        # A lock of the system and not of gevent: consumers wait in threads, where gevent may have patched.
-        self._finished = get_original("_thread", "allocate_lock")()
-        self._finished.acquire()
+        self._is_finished = False
 
     @abstractmethod
     def feed(self, mulaw: bytes) -> None:
@@ -28,14 +24,13 @@ class Recognition(ABC):
     def finish(self) -> None:
         """Take no more audio, and tell what is left to tell."""
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end of what `finish` asks for, so long at the most; say whether it came."""
-        return bool(self._finished.acquire(timeout=max(seconds, 0.0)))
+    def is_finished(self) -> bool:
+        """Say whether all is told that `finish` asks for."""
+        return self._is_finished
 
     def has_finished(self) -> None:
-        """Let `wait` return. For the engine to call, once or more often."""
-        if self._finished.locked():
-            self._finished.release()
+        """Let `is_finished` say so. For the engine to call."""
+        self._is_finished = True
 
 
 class Engine(ABC):

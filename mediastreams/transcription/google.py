@@ -25,6 +25,7 @@ from mediastreams.transcription.cloud import Backlog, CloudError, new_event, rec
 INSTALL = "pip install -r requirements-google.txt"
 # Google ends a stream after 305 s.
 SESSION_SECONDS = 290.0
+PATIENCE = 14.0
 
 
 def missing() -> str | None:
@@ -73,7 +74,9 @@ class Speech:
         """Send what comes and tell what is heard, until Google has heard all. Raises `CloudError`."""
         begin = 0.0
         try:
-            for response in self._client.streaming_recognize(requests=self._requests(backlog)):
+            for response in self._client.streaming_recognize(
+                requests=self._requests(backlog.chunks()), timeout=SESSION_SECONDS + PATIENCE
+            ):
                 for result in response.results:
                     if not result.alternatives:
                         continue
@@ -88,9 +91,9 @@ class Speech:
         except self._errors as error:
             raise CloudError(f"Google: {getattr(error, 'message', None) or error}") from None
 
-    def _requests(self, backlog: Backlog) -> Iterator[Any]:
+    def _requests(self, chunks: Iterator[bytes]) -> Iterator[Any]:
         yield self._speech.StreamingRecognizeRequest(streaming_config=self._config)
-        for chunk in backlog.chunks():
+        for chunk in chunks:
             yield self._speech.StreamingRecognizeRequest(audio_content=chunk)
 
 

@@ -13,7 +13,9 @@ import logging
 import os
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 _MOST_CRASHES = 3  # one after the other, each within so many seconds of its start
 _SOON = 10.0
 _MOST_BYTES = 3200  # of audio in a frame
+_MOST_PLACES = 1000
 
 
 class Process(Engine):
@@ -65,13 +68,21 @@ class Process(Engine):
                 return track
             self._tracks[track.number] = track
             if self._input < 0 and not self._is_restarting:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    logger.error("%s cannot be started: %s", self._name, error.strerror)
         return track
 
-    def write(self, frame: bytes) -> bool:
-        """Hand a frame to the process; say whether it went. Never waits: a full pipe takes none."""
+    def write(self, frame: bytes) -> bool | None:
+        """Hand a frame to the process; say whether it went, None where there is none.
+
+        Never waits: a full pipe takes none.
+        """
         with self._lock:
-            if self._input < 0 or not self._write_all(self._unwritten):
+            if self._input < 0:
+                return None
+            if not self._write_all(self._unwritten):
                 return False
             self._unwritten = b""
             if not self._write_all(frame):
@@ -100,11 +111,21 @@ class Process(Engine):
         actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), *sys.path)))
         command = [sys.executable, "-m", self._module, *self._arguments]
-        pid: int = get_original("os", "posix_spawn")(
-            sys.executable, command, {**self._environ, "PYTHONPATH": path}, file_actions=actions
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
+        try:
+            pid: int = get_original("os", "posix_spawn")(
+                sys.executable,
+                command,
+                {**self._environ, "PYTHONPATH": path},
+                file_actions=actions,
+                setpgroup=0,  # Ctrl-C is for the server, which may still want to hear the last words
+            )
+        except OSError:
+            os.close(ours_out)
+            os.close(ours_in)
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
         with contextlib.suppress(ImportError, AttributeError, OSError):  # it is Linux that has this
             import fcntl
 
@@ -121,7 +142,10 @@ class Process(Engine):
         failed = None
         with open(output, encoding="utf-8") as lines:
             for line in lines:
-                event = json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:  # cut off, by the end of the process
+                    continue
                 failed = failed or event.get("failed")
                 track = self._tracks.get(event.get("id"))
                 if track is not None:
@@ -149,7 +173,10 @@ class Process(Engine):
         with self._lock:
             self._is_restarting = False
             if self._tracks and not self._is_off:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    logger.error("%s cannot be started again: %s", self._name, error.strerror)
 
 
 class _Track(Recognition):
@@ -163,17 +190,25 @@ class _Track(Recognition):
         self._name = name
         self._hear = hear
         self._taken = 0  # samples
-        self._before = 0  # those of them that the process does not know of
-        self._is_behind = False
+        self._sent = 0  # those that the process has, since it has the track
+        # Which sample of the track each of these is; a new pair where some did not get there.
+        self._places = [(0, 0)]
+        self._dropped = 0
 
     def feed(self, mulaw: bytes) -> None:
         """Hand audio to the process."""
         for start in range(0, len(mulaw), _MOST_BYTES):
             part = mulaw[start : start + _MOST_BYTES]
+            went = self._engine.write(HEADER.pack(self.number, AUDIO, len(part)) + part)
             self._taken += len(part)
-            if not self._engine.write(HEADER.pack(self.number, AUDIO, len(part)) + part):
-                self._before += len(part)
-                self._is_behind = True
+            if went:
+                self._sent += len(part)
+                continue
+            if went is False:
+                if not self._dropped:
+                    logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
+                self._dropped += len(part)
+            self._places = [*self._places[-_MOST_PLACES:], (self._sent, self._taken)]
 
     def finish(self) -> None:
         """Let the process end the track."""
@@ -183,8 +218,8 @@ class _Track(Recognition):
 
     def starts_again(self) -> None:
         """Know that another process has the track, which has heard nothing yet."""
-        self._before = self._taken
-        self._is_behind = False
+        self._sent = 0
+        self._places = [(0, self._taken)]
 
     def take_event(self, event: dict[str, Any]) -> None:
         """Take what the process says of this track."""
@@ -194,15 +229,20 @@ class _Track(Recognition):
         if event.get("ended"):
             self._end(event["dropped"])
             return
-        before = self._before / RATE
         try:
-            self._hear(event["text"], event["final"], before + event["start"], before + event["end"])
+            self._hear(event["text"], event["final"], self._place(event["start"]), self._place(event["end"]))
         except Exception:
             logger.exception("%s: what was heard could not be shown", self._name)
 
+    def _place(self, seconds: float) -> float:
+        sent = int(seconds * RATE)
+        at, place = self._places[max(bisect_right(self._places, sent, key=itemgetter(0)) - 1, 0)]
+        return (place + sent - at) / RATE
+
     def _end(self, dropped: float) -> None:
-        if dropped or self._is_behind:
-            logger.warning("%s: the recogniser was too slow, and has not heard all", self._name)
+        dropped += self._dropped / RATE
+        if dropped:
+            logger.warning("%s: %.1f s were not heard, the recogniser was too slow", self._name, dropped)
         self._engine.forget(self)
         self.has_finished()
 

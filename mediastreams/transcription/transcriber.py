@@ -52,6 +52,7 @@ class Transcriber(Consumer):
         self._engine = engine
         self._captions = captions
         self._ears: dict[Track, _Ear] = {}
+        self._until = 0.0
 
     def media(self, message: Media) -> None:
         """Gather the audio."""
@@ -68,15 +69,24 @@ class Transcriber(Consumer):
             ear.feed()
 
     def stop(self) -> None:
-        """Wait for the last words, 2.5 s at the most."""
+        """Ask for the last words."""
         self.flush()
         for ear in self._ears.values():
             ear.recognition.finish()
-        deadline = time.monotonic() + FINAL_SECONDS
-        for track, ear in self._ears.items():
-            if not ear.recognition.wait(deadline - time.monotonic()):
+        self._until = time.monotonic() + FINAL_SECONDS
+
+    def is_finished(self) -> bool:
+        """Say whether the last words have come, or 2.5 s have passed."""
+        late = time.monotonic() > self._until
+        for track, ear in list(self._ears.items()):
+            if ear.recognition.is_finished():
+                ear.close()
+                del self._ears[track]
+            elif late:
                 logger.warning("Stream %s: the last words of %s are missing", self.stream.name, track)
-            ear.close()
+                ear.close()
+                del self._ears[track]
+        return not self._ears
 
 
 class _Ear:
@@ -119,8 +129,8 @@ class _Ear:
 
     def close(self) -> None:
         """Hear no more."""
-        self._captions.show(Transcript(self._stream, self._track, "", True, 0, 0))
         self._is_closed = True
+        self._captions.show(Transcript(self._stream, self._track, "", True, 0, 0))
 
     def _hear(self, text: str, final: bool, start: float, end: float) -> None:
         if self._is_closed:

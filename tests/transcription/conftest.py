@@ -47,11 +47,29 @@ class Provider:
         self.sessions = []
         self.requests = []
         self.failures = []  # what the next sessions do instead, each a function of the connection
-        self._server = serve(lambda ws: handler(self, ws), "127.0.0.1", 0, ssl=tls.context, compression=None)
+        self.refused = []
+        self._server = serve(
+            lambda ws: handler(self, ws),
+            "127.0.0.1",
+            0,
+            ssl=tls.context,
+            compression=None,
+            process_request=self._judge,
+        )
         self.port = self._server.socket.getsockname()[1]
         self.url = f"https://localhost:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
+
+    def _judge(self, connection, request):
+        if "refuse" in request.path:
+            self.refused.append(request)
+            return connection.respond(401, f"it was {request.headers['Authorization']}")
+        if "elsewhere" in request.path:
+            response = connection.respond(302, "")
+            response.headers["Location"] = "ws://127.0.0.1:1/"
+            return response
+        return None
 
     def stop(self):
         self._server.shutdown()

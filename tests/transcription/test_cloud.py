@@ -113,6 +113,24 @@ class TestBacklog:
         track.recognise(session)
         assert track.backlog.dropped == 0
 
+    def test_a_session_that_has_failed_takes_no_audio_from_the_next(self):
+        track = Track(numbered(2))
+        failed = []
+        sent = []
+
+        def session(backlog):
+            if not failed:
+                failed.extend([backlog.chunks(), backlog.chunks()])
+                next(failed[0])
+                raise CloudError("dropped")
+            backlog.feed(SECOND)
+            assert [list(chunks) for chunks in failed] == [[], []]
+            backlog.finish()
+            sent.extend(backlog.chunks())
+
+        track.recognise(session)
+        assert b"".join(sent) == numbered(2) + SECOND
+
     def test_a_session_ends_in_time_and_the_next_goes_on(self):
         track = Track(SECOND)
         sessions = []
@@ -159,7 +177,7 @@ class TestErrors:
                 backlog.finish()
                 return list(backlog.chunks())
             if len(sessions) % 3 == 0:
-                backlog.heard("word", False, 0, 0.1)
+                backlog.heard("word", True, 0, 0)
             raise CloudError("dropped")
 
         track.recognise(session)

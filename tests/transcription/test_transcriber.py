@@ -8,7 +8,6 @@ from test_stream import SID, FakeConnection, media, start
 from mediastreams.config import Settings
 from mediastreams.stream import Stream
 from mediastreams.transcript import Transcript
-from mediastreams.transcription import transcriber as module
 from mediastreams.transcription.engine import Engine, Recognition
 from mediastreams.transcription.transcriber import Captions, Transcriber
 
@@ -26,7 +25,6 @@ class FakeRecognition(Recognition):
     def finish(self):
         if self.last_words:
             self.hear(*self.last_words)
-            self.has_finished()
             self.has_finished()
 
 
@@ -103,12 +101,15 @@ class TestEnd:
         call.transcriber.flush()
         call.engine.recognitions[0].last_words = ("bye", True, 0.0, 0.02)
         call.transcriber.stop()
+        assert call.transcriber.is_finished()
         assert [transcript.text for transcript in call.stream.transcripts] == ["bye"]
 
     def test_but_not_for_ever(self, call, monkeypatch, caplog):
-        monkeypatch.setattr(module, "FINAL_SECONDS", 0.01)
         call.say(0)
         call.transcriber.stop()
+        assert not call.transcriber.is_finished()
+        monkeypatch.setattr(call.transcriber, "_until", 0.0)
+        assert call.transcriber.is_finished()
         call.hear("too late", True, 0.0, 0.02)
         assert call.stream.transcripts == []
         assert [record.getMessage() for record in caplog.records] == [
@@ -156,12 +157,13 @@ class TestCaptions:
         assert len(caplog.records) == 1
 
     def test_a_partial_line_goes_with_the_call(self, call, monkeypatch):
-        monkeypatch.setattr(module, "FINAL_SECONDS", 0.01)
         call.captions.console = screen = Screen()
         call.say(0)
         call.hear("unfinished", False, 0.0, 0.01)
         assert len(screen.lines) == 1
         call.transcriber.stop()
+        monkeypatch.setattr(call.transcriber, "_until", 0.0)
+        assert call.transcriber.is_finished()
         assert screen.lines == {}
 
     def test_nothing_said_reaches_the_terminal_as_an_escape(self, call, caplog):

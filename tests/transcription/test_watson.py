@@ -1,10 +1,14 @@
 """Watson, as its documentation describes the WebSocket interface, on this machine."""
 
+import contextlib
 import json
+import re
+import threading
 from urllib.parse import parse_qs
 
 import pytest
 from conftest import run, run_caller
+from websockets.exceptions import ConnectionClosed
 
 from transcription.conftest import SAID, Hearing, shown
 
@@ -47,12 +51,14 @@ def provider(start_provider):
 
 
 @pytest.fixture
-def token(start_https):
+def token(start_https, provider):
     """The address of who gives tokens."""
+    provider.tokens = 0
 
     def answer(path, body):
         if path != "/identity/token" or parse_qs(body).get("apikey") != [KEY]:
             return 400, '{"errorMessage": "Provided API key could not be found."}'
+        provider.tokens += 1
         assert parse_qs(body)["grant_type"] == ["urn:ibm:params:oauth:grant-type:apikey"]
         return 200, json.dumps({"access_token": TOKEN, "expires_in": 3600})
 
@@ -112,6 +118,7 @@ def test_a_wrong_key_is_one_line_and_the_call_goes_on(start, provider):
 def test_what_a_dropped_session_had_not_understood_is_sent_again(start, provider):
     def drop(ws):
         ws.recv()
+        ws.send(json.dumps({"state": "listening"}))
         ws.recv()
         ws.socket.close()
 
@@ -130,6 +137,90 @@ def test_what_a_dropped_session_had_not_understood_is_sent_again(start, provider
     assert len(hearing.mulaw) == 40000
     assert printed.count(": tried again") == 1
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "null",
+        "[]",
+        '"x"',
+        "5",
+        "{}" * 3,
+        "[" * 60_000,
+        '{"results": null}',
+        '{"results": [null]}',
+        '{"results": [{"final": true, "alternatives": null}]}',
+        '{"results": [{"final": true, "alternatives": [{"transcript": null}]}]}',
+        '{"results": [{"final": true, "alternatives": [{"transcript": "", "timestamps": [["", null, 1]]}]}]}',
+        '{"results": [{"final": true, "alternatives": [{"transcript": "", "timestamps": [["", 0, NaN]]}]}]}',
+        '{"error": null}',
+        "x" * 70_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_an_answer_that_is_none(start, provider, answer):
+    def speak_nonsense(ws):
+        ws.recv()
+        ws.send(json.dumps({"state": "listening"}))
+        ws.recv()
+        ws.send(answer)
+        for _ in ws:
+            pass
+
+    provider.failures += [speak_nonsense] * 10
+    server = start()
+    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert len(re.findall(r"WARNING in dialogue: .*inbound: Watson: .*: tried again", printed)) == 1
+    assert "Traceback" not in printed
+
+
+def test_a_refusal_that_repeats_the_secret(start, provider):
+    server = start(SPEECH_TO_TEXT_URL=provider.url + "/refuse")
+    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert "Watson: the server answered 401 Unauthorized: it was Bearer (not shown)" in printed
+    assert TOKEN not in printed
+    assert len(provider.refused) >= 2
+    assert provider.tokens == len(provider.refused)  # each time another was asked for
+
+
+def test_a_redirect_is_not_followed(start, provider):
+    server = start(SPEECH_TO_TEXT_URL=provider.url + "/elsewhere")
+    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    server.wait_for("Stream MZ")
+    assert "Watson: the server answered 302 Found: tried again" in server.stop()
+
+
+def test_who_never_answers_is_not_asked_again_after_the_call(start, provider):
+    provider.failures += [lambda ws: [None for _ in ws]] * 10
+    server = start()
+    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert "the last words of inbound are missing" in printed
+    assert len(provider.requests) == 1
+
+
+def test_a_flood_holds_up_nobody(start, provider):
+    flooded = threading.Event()
+
+    def flood(ws):
+        ws.recv()
+        ws.send(json.dumps({"state": "listening"}))
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                ws.ping()
+                flooded.set()
+
+    provider.failures.append(flood)
+    server = start()
+    assert run_caller(server.url, "--seconds", "2").returncode == 0
+    assert flooded.is_set()
+    server.wait_for("Stream MZ.*2.00 s; inbound 100 chunks")
 
 
 def test_a_certificate_that_nobody_has_signed(start, provider):
