@@ -125,12 +125,13 @@ class Backlog:
                     self._ready.set()
                     return
                 chunk = bytes(self._kept[self._sent - self._begin :])
-                if len(chunk) < LEAST and not self.has_ended:
+                ended = self.has_ended
+                if len(chunk) < LEAST and not ended:
                     chunk = b""
                 self._sent += len(chunk)
             if chunk:
                 yield chunk
-            elif self.has_ended:
+            elif ended:  # not only by now: what was fed before the end is still to be taken
                 return
             else:
                 self._ready.wait()

@@ -75,7 +75,10 @@ class Speech:
         begin = 0.0
         try:
             for response in self._client.streaming_recognize(
-                requests=self._requests(backlog.chunks()), timeout=SESSION_SECONDS + PATIENCE
+                # Not tried again by the client itself: it would go on with what is left of the requests.
+                requests=self._requests(backlog.chunks()),
+                retry=None,
+                timeout=SESSION_SECONDS + PATIENCE,
             ):
                 for result in response.results:
                     if not result.alternatives:

@@ -94,6 +94,8 @@ def test_errors_are_one_line_and_the_call_goes_on(start_server, google):
     assert printed.count("tried again") == 1
     assert "inbound: Google: Quota exceeded.: tried again" in printed
     assert shown(printed)[-1] == ("0:04", "Heard 6 s")
+    assert len(google.sessions[-1].mulaw) == 48000
+    assert all(config.config.sample_rate_hertz == 8000 for config in google.configs)
     assert "Traceback" not in printed
 
 
