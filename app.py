@@ -20,7 +20,7 @@ logging.basicConfig(level=settings.log_level, format="[%(asctime)s] %(levelname)
 
 app = Flask(__name__)
 sockets = Sockets(app)
-consumers = Consumers(settings)  # what else becomes of a call: a recording, if RECORDINGS_DIR is set
+consumers = Consumers(settings)  # what else becomes of a call: a transcript, a recording
 
 
 @sockets.route("/media")
