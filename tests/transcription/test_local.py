@@ -27,7 +27,7 @@ needs_engine = pytest.mark.skipif(
 def processes_of(server):
     """Return the process ids of the engines that a server has started."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     family, found = {server.process.pid}, []
