@@ -8,7 +8,7 @@
 Each stream gets an object of its own, made when the stream starts. Its methods are called one after the
 other, in the order of the messages, and never by the server's own thread: a consumer may wait, write to a
 disk or ask another machine, and holds up nobody but itself. It is called 5 times a second, for the messages
-that have come since. What it has not taken when 2,000 messages wait (20 seconds of both tracks) is lost to
+that have come since. What it has not taken when 6,000 messages wait (a minute of both tracks) is lost to
 it, the oldest first, counted and logged. Where it raises, that is logged once with the stream's SID, and it
 gets nothing more. Neither is felt by the call or by another consumer.
 
