@@ -22,7 +22,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import calls  # noqa: E402
 
-from mediastreams import audio, caller  # noqa: E402
+from mediastreams import audio, caller, mulaw  # noqa: E402
+from mediastreams.track import RATE  # noqa: E402
 
 HEARD = "heard.json"  # in the server's folder
 PAUSE = 1.5  # seconds between two times that the file is said
@@ -47,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         _serve()
         return 0
     options = _parser().parse_args(arguments)
-    speech = audio.read(options.audio)[0] + b"\xff" * round(PAUSE * audio.RATE)
-    seconds = len(speech) * options.times / audio.RATE
+    speech = audio.read(options.audio)[0] + mulaw.SILENCE * round(PAUSE * RATE)
+    seconds = len(speech) * options.times / RATE
     here = os.sched_getaffinity(0)
     command = (sys.executable, str(Path(__file__).resolve()), "--serve")
     environ = {"HTTP_SERVER_PORT": "0", "TRANSCRIBER": "local", "BENCH_LATENESS": "handled.json"}
@@ -68,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (calls.ServerError, FileNotFoundError) as error:
         print(f"Failed: {error}", file=sys.stderr)
         return 1
-    _report(options, load, texts, handled)
+    # A call begins 2 s before what is measured; the last pause need not be whole.
+    times = int((load.steps.stop / calls.PER_SECOND + PAUSE) / (len(speech) / RATE))
+    _report(words(options.words) * times, load, texts, handled)
     print(
         f"server {own / 1024:.0f} MB, its engine {sum(engine) / 1024:.0f} MB resident; "
         f"{shares[0]:.1%} and {sum(shares[1:]):.1%} of a core"
@@ -102,8 +105,7 @@ def _serve() -> None:
         Path(HEARD).write_text(json.dumps(texts))
 
 
-def _report(options: argparse.Namespace, load: calls.Load, texts: list[Text], handled: dict) -> None:
-    said = words(options.words) * _times_said(load, options)
+def _report(said: list[str], load: calls.Load, texts: list[Text], handled: dict) -> None:
     errors, first, partial, final = [], [], [], []
     for call, sid in enumerate(load.sids):
         own = [text for text in texts if text.call_sid == sid]
@@ -126,7 +128,9 @@ def _report(options: argparse.Namespace, load: calls.Load, texts: list[Text], ha
         for step in range(load.steps.stop)
         if times[step + 2]
     )
-    print(f"{options.calls} calls, {len(texts)} texts; {load.late_ms():.1f} ms is the load itself late (p99)")
+    print(
+        f"{len(load.sids)} calls, {len(texts)} texts; {load.late_ms():.1f} ms is the load itself late (p99)"
+    )
     print(f"word errors {statistics.mean(errors):.1%} (worst call {max(errors):.1%})")
     print(f"first words {_seconds(first)} after they began")
     print(f"texts {_seconds(partial)} after the last of their words")
@@ -135,12 +139,6 @@ def _report(options: argparse.Namespace, load: calls.Load, texts: list[Text], ha
         f"messages handled after {calls.percentile(late, 0.5) / 1e6:.2f} ms (p50), "
         f"{calls.percentile(late, 0.99) / 1e6:.2f} ms (p99), {late[-1] / 1e6:.2f} ms (max)"
     )
-
-
-def _times_said(load: calls.Load, options: argparse.Namespace) -> int:
-    """Return how often the words were said to their end: a call begins 2 s before what is measured."""
-    speech = len(audio.read(options.audio)[0]) / audio.RATE
-    return int((load.steps.stop / calls.PER_SECOND + PAUSE) / (speech + PAUSE))
 
 
 def _seconds(values: list[float]) -> str:

@@ -5,8 +5,7 @@ import soundfile
 import soxr
 
 from mediastreams import mulaw
-
-RATE = 8000
+from mediastreams.track import RATE
 
 
 class AudioError(Exception):

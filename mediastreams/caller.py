@@ -47,6 +47,7 @@ from mediastreams.messages import (
     parse_sent,
     printable,
 )
+from mediastreams.track import RATE
 
 SAMPLE = Path(__file__).with_name("sample.wav")
 
@@ -113,7 +114,7 @@ class Playback:
         if isinstance(message, SendMedia):
             if self._played_at - now > BUFFER_SECONDS:
                 return self._warn(31931, "more than 10 minutes of audio wait to be played; it is discarded")
-            self._played_at += len(message.media.payload) / audio.RATE
+            self._played_at += len(message.media.payload) / RATE
         elif isinstance(message, SendMark):
             self._marks.append((self._played_at, message.mark.name))
             if len(self._marks) == 1:
@@ -379,7 +380,7 @@ def _tracks(track: str, channels: list[bytes], seconds: float | None) -> dict[Tr
 
     A mono file is what the only track says, or the inbound one of two; the other is silent.
     """
-    length = len(channels[0]) if seconds is None else math.ceil(seconds * audio.RATE)
+    length = len(channels[0]) if seconds is None else math.ceil(seconds * RATE)
     size = math.ceil(length / CHUNK_BYTES) * CHUNK_BYTES
     tracks: dict[Track, bytes] = {}
     for name in twiml.TRACKS[track]:

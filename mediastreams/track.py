@@ -15,6 +15,7 @@ A track may lag behind its timestamps like that, by up to 1 %; one that lags mor
 
 import time
 from bisect import bisect_right
+from operator import itemgetter
 
 RATE = 8000
 PER_MS = RATE // 1000
@@ -25,6 +26,27 @@ _MOST_AHEAD = 20 * PER_MS  # what many small steps ahead may add up to
 _MOST_BEHIND = 20 * PER_MS  # and behind, with 1 % of the time
 _WILD = 3600 * RATE
 MOST_GAPS = 1000  # that are remembered; what belongs into an older one comes too late
+
+
+class Places:
+    """Which place each sample has that was handed on, where some were left out or put in between.
+
+    `begin` is the place of the first. Of the latest 1,000 breaks it knows.
+    """
+
+    __slots__ = ("_breaks",)
+
+    def __init__(self, begin: int) -> None:
+        self._breaks = [(0, begin)]
+
+    def go_on(self, handed_on: int, place: int) -> None:
+        """Know that after so many samples the next one has this place."""
+        self._breaks = [*self._breaks[-MOST_GAPS:], (handed_on, place)]
+
+    def of(self, handed_on: int) -> int:
+        """Return the place of the sample that has so many before it."""
+        at, place = self._breaks[max(bisect_right(self._breaks, handed_on, key=itemgetter(0)) - 1, 0)]
+        return place + handed_on - at
 
 
 class TrackAccount:

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from mediastreams import audio, mulaw
+from mediastreams.track import RATE
 
 SUBTYPES = ["PCM_16", "ULAW", "PCM_24", "FLOAT"]
 
@@ -18,7 +19,7 @@ def power(mulaw_bytes, hertz):
     """Return the share of the sound that is this tone."""
     samples = numpy.array(array("h", mulaw.decode(mulaw_bytes)), dtype=float)
     spectrum = numpy.abs(numpy.fft.rfft(samples * numpy.hanning(len(samples)))) ** 2
-    place = round(hertz * len(samples) / audio.RATE)
+    place = round(hertz * len(samples) / RATE)
     return spectrum[place - 3 : place + 4].sum() / spectrum.sum()
 
 

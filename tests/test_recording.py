@@ -14,6 +14,7 @@ import time
 from datetime import datetime
 
 import pytest
+import test_app
 from conftest import ROOT, SECONDS, run_caller
 from test_stream import SID, FakeConnection, dtmf, media, start
 from test_wav import channels_of, plain
@@ -94,23 +95,12 @@ def recorder(start_server, folder):
 
 
 def say(server, messages):
-    with connect(server.url, compression=None) as ws:
-        for message in messages:
-            ws.send(message if isinstance(message, str) else message.to_json())
-        for _ in ws:
-            pass
+    test_app.say(server, [text if isinstance(text, str) else text.to_json() for text in messages])
 
 
 def account_of(folder):
     (path,) = folder.glob("*.json")
     return json.loads(path.read_text())
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class TestAudio:

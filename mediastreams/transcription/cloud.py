@@ -4,7 +4,6 @@ A provider ends a stream after some minutes, or the network does. What had no fi
 again to the next session, so that no word is lost between the two.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -187,8 +186,3 @@ def recognise(
             pause(FIRST_PAUSE * 2 ** (failures - 1))
         else:
             failures = 0
-
-
-def new_event() -> Ready:
-    """Return the `Ready` of a process without gevent."""
-    return threading.Event()

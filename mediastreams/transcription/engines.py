@@ -5,7 +5,7 @@ import os
 import sys
 
 from mediastreams.config import Settings, environment
-from mediastreams.transcription import amazon, google, local, watson
+from mediastreams.transcription import google, local
 from mediastreams.transcription.engine import Engine
 from mediastreams.transcription.process import Process
 
@@ -22,7 +22,9 @@ def choose(settings: Settings) -> Engine | None:
     is_read = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
     if kind == "off" or not is_read:
         return None
-    if kind == "amazon":
+    if kind == "amazon":  # loaded only then: the WebSocket of both providers takes time and memory
+        from mediastreams.transcription import amazon
+
         return amazon.Amazon(
             _needed(settings, "aws_access_key_id"),
             _needed(settings, "aws_secret_access_key"),
@@ -31,6 +33,8 @@ def choose(settings: Settings) -> Engine | None:
             settings.aws_endpoint_url_transcribe_streaming,
         )
     if kind == "watson":
+        from mediastreams.transcription import watson
+
         return watson.Watson(
             _needed(settings, "speech_to_text_apikey"),
             _needed(settings, "speech_to_text_url"),

@@ -20,7 +20,7 @@ from typing import Any
 
 from mediastreams.track import RATE
 from mediastreams.transcription import pipe
-from mediastreams.transcription.cloud import Backlog, CloudError, new_event, recognise
+from mediastreams.transcription.cloud import Backlog, CloudError, recognise
 
 INSTALL = "pip install -r requirements-google.txt"
 # Google ends a stream after 305 s.
@@ -127,7 +127,7 @@ def main() -> int:
     for number, kind, audio in pipe.read(source):
         backlog = backlogs.get(number)
         if backlog is None:
-            backlog = backlogs[number] = Backlog(partial(_tell, number), new_event())
+            backlog = backlogs[number] = Backlog(partial(_tell, number), threading.Event())
             threading.Thread(target=follow, args=(speech, number, backlog), daemon=True).start()
         if kind == pipe.END:
             backlog.finish()

@@ -13,16 +13,14 @@ import logging
 import os
 import sys
 import time
-from bisect import bisect_right
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from gevent.monkey import get_original
 
 from mediastreams.messages import printable
-from mediastreams.track import RATE
+from mediastreams.track import RATE, Places
 from mediastreams.transcription.engine import Engine, Hear, Recognition
 from mediastreams.transcription.pipe import AUDIO, END, HEADER
 
@@ -31,7 +29,6 @@ logger = logging.getLogger(__name__)
 _MOST_CRASHES = 3  # one after the other, each within so many seconds of its start
 _SOON = 10.0
 _MOST_BYTES = 3200  # of audio in a frame
-_MOST_PLACES = 1000
 
 
 class Process(Engine):
@@ -191,8 +188,7 @@ class _Track(Recognition):
         self._hear = hear
         self._taken = 0  # samples
         self._sent = 0  # those that the process has, since it has the track
-        # Which sample of the track each of these is; a new pair where some did not get there.
-        self._places = [(0, 0)]
+        self._places = Places(0)
         self._dropped = 0
 
     def feed(self, mulaw: bytes) -> None:
@@ -208,7 +204,7 @@ class _Track(Recognition):
                 if not self._dropped:
                     logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
                 self._dropped += len(part)
-            self._places = [*self._places[-_MOST_PLACES:], (self._sent, self._taken)]
+            self._places.go_on(self._sent, self._taken)
 
     def finish(self) -> None:
         """Let the process end the track."""
@@ -219,7 +215,7 @@ class _Track(Recognition):
     def starts_again(self) -> None:
         """Know that another process has the track, which has heard nothing yet."""
         self._sent = 0
-        self._places = [(0, self._taken)]
+        self._places = Places(self._taken)
 
     def take_event(self, event: dict[str, Any]) -> None:
         """Take what the process says of this track."""
@@ -235,9 +231,7 @@ class _Track(Recognition):
             logger.exception("%s: what was heard could not be shown", self._name)
 
     def _place(self, seconds: float) -> float:
-        sent = int(seconds * RATE)
-        at, place = self._places[max(bisect_right(self._places, sent, key=itemgetter(0)) - 1, 0)]
-        return (place + sent - at) / RATE
+        return self._places.of(int(seconds * RATE)) / RATE
 
     def _end(self, dropped: float) -> None:
         dropped += self._dropped / RATE

@@ -3,22 +3,19 @@
 import logging
 import shutil
 import time
-from bisect import bisect_right
-from operator import itemgetter
 
 from mediastreams.console import Console
 from mediastreams.consumer import Consumer
 from mediastreams.messages import Media, Track, printable
 from mediastreams.mulaw import SILENCE
 from mediastreams.stream import Stream
-from mediastreams.track import RATE, TrackAccount
+from mediastreams.track import RATE, Places, TrackAccount
 from mediastreams.transcript import Transcript
 from mediastreams.transcription.engine import Engine
 
 logger = logging.getLogger(__name__)
 
 FINAL_SECONDS = 2.5  # for the last words, at the end of a stream; less than consumers are waited for
-_MOST_PLACES = 1000
 _LONGEST_SILENCE = RATE  # samples that are fed where audio is missing: a recogniser then ends its sentence
 
 
@@ -101,8 +98,7 @@ class _Ear:
         self._account = TrackAccount(timestamp)
         self._gathered = bytearray()
         self._fed = 0  # samples, with those that are gathered
-        # Which place in the call which of these is; a new pair after each gap.
-        self._places = [(0, self._account.first)]
+        self._places = Places(self._account.first)
         self._is_closed = False
         self.recognition = engine.listen(f"Stream {stream.name}, {track}", self._hear)
 
@@ -117,7 +113,7 @@ class _Ear:
             silence = min(place - end, _LONGEST_SILENCE)
             self._gathered += SILENCE * silence
             self._fed += silence
-            self._places = [*self._places[-_MOST_PLACES:], (self._fed, place)]
+            self._places.go_on(self._fed, place)
         self._gathered += payload
         self._fed += len(payload)
 
@@ -142,7 +138,6 @@ class _Ear:
         self._captions.show(transcript)
 
     def _seconds(self, fed_seconds: float) -> float:
-        fed = int(fed_seconds * RATE)
-        at, place = self._places[max(bisect_right(self._places, fed, key=itemgetter(0)) - 1, 0)]
+        place = self._places.of(int(fed_seconds * RATE))
         first = min(track.first for track in list(self._stream.tracks.values()))
-        return max(place + fed - at - first, 0) / RATE
+        return max(place - first, 0) / RATE

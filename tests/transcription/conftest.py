@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import trustme
+from conftest import run_caller
 from websockets.sync.server import serve
 
 from mediastreams import audio
@@ -141,3 +142,12 @@ def start_https(tls):
 def shown(printed, speaker="caller"):
     """Return the final texts that a server has printed of one speaker, each with its time."""
     return re.findall(rf"INFO in transcriber: MZ\w{{6}} (\d+:\d\d) {speaker}: (.*)", printed)
+
+
+def call_is_shown(server, *options):
+    """Say the sample to a server, see that what its provider heard is shown, and return all it printed."""
+    assert run_caller(server.url, *options).returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
+    return printed

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from mediastreams import mulaw
 from mediastreams.transcription.amazon import decode_event, encode_event, presign
-from transcription.conftest import SAID, Hearing, shown
+from transcription.conftest import SAID, Hearing, call_is_shown, shown
 
 KEYS = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOW = datetime(2026, 11, 22, 18, 0, 0, tzinfo=UTC)
@@ -144,11 +144,7 @@ def start(start_server, provider, tls):
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
 def test_a_call(start, provider, command):
-    server = start(*command)
-    assert run_caller(server.url, "--fast").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
+    printed = call_is_shown(start(*command), "--fast")
     (hearing,) = provider.sessions
     assert hearing.mulaw == SAID.ljust(41600, b"\xff")
     assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN

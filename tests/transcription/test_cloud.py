@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mediastreams.transcription import cloud
-from mediastreams.transcription.cloud import Backlog, CloudError, new_event, recognise
+from mediastreams.transcription.cloud import Backlog, CloudError, recognise
 
 SECOND = bytes(8000)
 
@@ -17,7 +17,7 @@ class Track:
         self.heard = []
         self.said = []
         self.paused = []
-        self.backlog = Backlog(lambda *heard: self.heard.append(heard), new_event())
+        self.backlog = Backlog(lambda *heard: self.heard.append(heard), threading.Event())
         if audio:
             self.backlog.feed(audio)
 

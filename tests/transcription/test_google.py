@@ -9,7 +9,7 @@ import pytest
 from conftest import run_caller
 from google.cloud import speech_v1 as speech
 
-from transcription.conftest import SAID, Hearing, shown
+from transcription.conftest import SAID, Hearing, call_is_shown, shown
 
 
 class Google:
@@ -69,10 +69,7 @@ def google():
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
 def test_a_call(start_server, google, command):
     server = start_server(*command, TRANSCRIBER="google", GOOGLE_SPEECH_ENDPOINT=google.url)
-    assert run_caller(server.url, "--seconds", "5.2").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
+    printed = call_is_shown(server, "--seconds", "5.2")
     (hearing,) = google.sessions
     assert hearing.mulaw == SAID.ljust(41600, b"\xff")
     (config,) = google.configs
@@ -123,10 +120,10 @@ def test_no_key_is_one_line(start_server, tmp_path):
 def test_a_session_ends_before_googles_limit(google, monkeypatch):
     """The next one begins with what had no final words in the one before."""
     from mediastreams.transcription import google as module
-    from mediastreams.transcription.cloud import Backlog, new_event, recognise
+    from mediastreams.transcription.cloud import Backlog, recognise
 
     heard, said = [], []
-    backlog = Backlog(lambda *told: heard.append(told), new_event())
+    backlog = Backlog(lambda *told: heard.append(told), threading.Event())
     client = module.Speech(google.url)
     thread = threading.Thread(target=recognise, args=(backlog, client.session, 0.3, said.append, said.append))
     thread.start()

@@ -10,7 +10,7 @@ import pytest
 from conftest import run, run_caller
 from websockets.exceptions import ConnectionClosed
 
-from transcription.conftest import SAID, Hearing, shown
+from transcription.conftest import SAID, Hearing, call_is_shown, shown
 
 KEY, TOKEN = "the-api-key", "token-of-the-day"
 
@@ -85,11 +85,7 @@ def start(start_server, provider, token, tls):
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
 def test_a_call(start, provider, command):
-    server = start(*command)
-    assert run_caller(server.url, "--fast").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
+    printed = call_is_shown(start(*command), "--fast")
     assert [hearing.mulaw for hearing in provider.sessions] == [SAID[:41600].ljust(41600, b"\xff")]
     assert provider.requests == [("/v1/recognize?model=en-US_Telephony", f"Bearer {TOKEN}")]
     assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
