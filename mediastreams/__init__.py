@@ -2,6 +2,7 @@
 
 `messages`   Twilio's messages as types: parse, print, send
 `track`      where each chunk of audio belongs in the time of the call
+`playback`   talking back: what a stream is sent, and what becomes of its marks
 `stream`     the life of one stream: order, gaps, counts, the closing summary
 `consumer`   what consumes a stream: the face of a recording, and of your own
 `signature`  X-Twilio-Signature: to make one, and to judge it
@@ -11,6 +12,8 @@
 `config`     the settings, from the environment and `.env`
 `transcript` what was said, and as WebVTT
 `twiml`      the `<Stream>` of a TwiML document
+`errors`     Twilio's error codes: what they mean, and what to check
+`buffer`     what Twilio does with the audio that it is sent
 `audio`      a person's sound file as a phone carries it
 
 The modules above know of no socket, no Flask and no gevent. Those below are where these meet:

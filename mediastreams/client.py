@@ -25,24 +25,12 @@ from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
 from websockets.uri import parse_uri
 
+from mediastreams import errors
 from mediastreams.messages import printable
 from mediastreams.signature import sign
 
 PATIENCE = 10.0  # seconds for the connection, for its handshake, and for a server that does not read
 GOODBYE = 5.0  # seconds for the server's answer to a Close
-
-# https://www.twilio.com/docs/api/errors
-MEANING = {
-    31900: "stream error",
-    31901: "connection timeout",
-    31902: "connection refused",
-    31903: "connection broken",
-    31904: "host unreachable",
-    31910: "TLS failure",
-    31920: "handshake failed",
-    31921: "server closed the WebSocket",
-    31924: "WebSocket protocol error",
-}
 
 
 class CallError(Exception):
@@ -54,7 +42,7 @@ class CallError(Exception):
         self.cause = cause
 
     def __str__(self) -> str:
-        return printable(f"{self.code} {MEANING[self.code]}: {self.cause}")
+        return printable(f"{errors.meaning(self.code)}: {self.cause}")
 
 
 class Client:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 from mediastreams.config import Settings
 from mediastreams.messages import (
     Connected,
+    Mark,
     Media,
     MediaFormat,
     MessageError,
@@ -29,6 +30,7 @@ from mediastreams.messages import (
     parse,
     printable,
 )
+from mediastreams.playback import PARAMETER, VALUE, Playback, SendError
 from mediastreams.track import RATE, TrackAccount
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class Connection(Protocol):
     """What a stream needs of its WebSocket (`websocket.WebSocket` has it)."""
 
     ending: str
+
+    def send(self, message: str) -> None:
+        """Send a text message."""
 
     def close(self, code: int, message: str) -> None:
         """Close now."""
@@ -84,6 +89,8 @@ class Stream:
     `server closed` with its code.
 
     `consumers` gets what belongs to the call, from `start` on, and the block's end waits for them.
+
+    `playback` is what talks back, on a stream that has asked for it.
     """
 
     __slots__ = (
@@ -91,6 +98,7 @@ class Stream:
         "_consumers",
         "_feeds",
         "_next",
+        "_playback",
         "_sid",
         "_start_timeout",
         "_unnumbered",
@@ -118,6 +126,7 @@ class Stream:
         self._feeds: Sequence[Feed] = ()
         self._account_sid = settings.twilio_account_sid
         self._start_timeout = settings.start_timeout
+        self._playback: Playback | None = None
         self.start: Start | None = None
         self.stopped = False
         self.received = 0
@@ -172,6 +181,23 @@ class Stream:
         # A consumer may ask, in its thread, while a track is added: hence the list.
         return (self._end() - min(track.first for track in list(self.tracks.values()))) / RATE
 
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether `start` has said so, by a `<Parameter>` of the TwiML: then `playback` is there."""
+        return self._playback is not None
+
+    @property
+    def playback(self) -> Playback:
+        """What sends to this stream. Raises `SendError` before `start`, and where nothing may be sent."""
+        if self._playback is not None:
+            return self._playback
+        if self.start is None:
+            raise SendError("nothing can be sent before start: only that says which stream this is")
+        raise SendError(
+            "nothing may be sent to this stream, its TwiML does not ask for it: that takes <Connect><Stream> "
+            f'with <Parameter name="{PARAMETER}" value="{VALUE}"/>, as in twiml/connect-stream.xml'
+        )
+
     def receive(self, data: str | bytes) -> Received | None:
         """Parse a message, account for it and return it; None where it is of no use to the call.
 
@@ -196,6 +222,8 @@ class Stream:
         if isinstance(message, Stop):
             self.stopped = True
             return message
+        if isinstance(message, Mark) and self._playback and not self._playback.returned(message.mark.name):
+            self._warn("mark", f"a mark came back that was not sent: {message.mark.name}")
         for feed in self._feeds:
             feed.take(message)
         return message
@@ -244,6 +272,8 @@ class Stream:
         self._next = message.sequence_number + 1
         self._unnumbered = 0
         self.started_at = datetime.now(UTC)
+        if message.start.custom_parameters.get(PARAMETER) == VALUE:
+            self._playback = Playback(self._sid, self._websocket.send)
         if self._consumers is not None:
             self._feeds = self._consumers.begin(self, message)
         return message

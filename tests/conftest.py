@@ -113,6 +113,11 @@ def run_caller(*arguments, **environ):
     return run("-m", "mediastreams.caller", *arguments, **environ)
 
 
+@pytest.fixture(scope="session")
+def readme():
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def start_server():
     """Return a function that starts a server; it ends with the test."""

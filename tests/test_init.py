@@ -8,7 +8,7 @@ import mediastreams.transcription
 
 PURE = [
     *("messages", "track", "stream", "consumer", "signature"),
-    *("mulaw", "wav", "recording", "config", "transcript", "twiml"),
+    *("mulaw", "wav", "recording", "config", "transcript", "twiml", "errors", "playback", "buffer"),
 ]
 
 

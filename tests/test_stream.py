@@ -1,3 +1,4 @@
+import json
 import logging
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from mediastreams.messages import (
     Connected,
     Dtmf,
     DtmfMetadata,
+    Mark,
+    MarkMetadata,
     Media,
     MediaFormat,
     MediaMetadata,
@@ -17,6 +20,7 @@ from mediastreams.messages import (
     StopMetadata,
     Unknown,
 )
+from mediastreams.playback import SendError
 from mediastreams.stream import Stream
 
 CALLS = Path(__file__).parent / "vectors" / "calls"
@@ -48,6 +52,9 @@ class FakeConnection:
 
     def __init__(self):
         self.asked = []
+
+    def send(self, message):
+        self.asked.append(("send", json.loads(message)))
 
     def close(self, code, message):
         self.asked.append(("close", code, message))
@@ -267,3 +274,43 @@ def test_an_exception_names_the_stream(connection):
         stream.receive(start().to_json())
         raise KeyError("event")
     assert caught.value.__notes__ == [f"in stream {SID}"]
+
+
+class TestTalkingBack:
+    ASKED = {"custom_parameters": {"bidirectional": "true"}}  # noqa: RUF012
+
+    def test_a_stream_that_asks_for_it(self, receive, connection):
+        stream = receive(CONNECTED, start(**self.ASKED))
+        assert stream.is_bidirectional
+        stream.playback.mark("one")
+        sent = {"event": "mark", "streamSid": SID, "mark": {"name": "one"}}
+        assert connection.asked[-1] == ("send", sent)
+
+    @pytest.mark.parametrize("parameters", [{}, {"bidirectional": "false"}, {"Bidirectional": "true"}])
+    def test_one_that_does_not(self, receive, connection, parameters):
+        stream = receive(CONNECTED, start(custom_parameters=parameters))
+        assert not stream.is_bidirectional
+        with pytest.raises(SendError, match='<Parameter name="bidirectional" value="true"/>'):
+            stream.playback.clear()
+        assert not [asked for asked in connection.asked if asked[0] == "send"]
+
+    def test_before_start(self, receive):
+        stream = receive(CONNECTED)
+        assert not stream.is_bidirectional
+        with pytest.raises(SendError, match="before start"):
+            stream.playback.media(b"a")
+
+    def test_a_mark_that_comes_back_is_matched(self, receive, caplog):
+        stream = receive(CONNECTED, start(**self.ASKED))
+        mark = stream.playback.mark("one")
+        message = Mark(2, SID, MarkMetadata("one"))
+        assert stream.receive(message.to_json()) == message
+        assert mark.outcome == "played"
+        assert caplog.messages == []
+
+    def test_one_that_was_not_sent_is_named_once_and_passed_on(self, receive, caplog):
+        stream = receive(CONNECTED, start(**self.ASKED), *[Mark(n, SID, MarkMetadata("x\n")) for n in (2, 3)])
+        assert all(stream.results)
+        (warning,) = caplog.messages
+        assert "a mark came back that was not sent: x\\u000a" in warning
+        assert stream.bad == 0
