@@ -13,12 +13,14 @@ from mediastreams.messages import Connected, Dtmf, Mark, Media, Start, Stop, Unk
 from mediastreams.server import serve
 from mediastreams.sockets import Sockets
 from mediastreams.stream import Stream
+from mediastreams.webhooks import Webhooks
 from mediastreams.websocket import WebSocket
 
 settings = load()
 logging.basicConfig(level=settings.log_level, format="[%(asctime)s] %(levelname)s in %(module)s: %(message)s")
 
 app = Flask(__name__)
+app.register_blueprint(Webhooks(settings))  # the TwiML of a call, and what becomes of its streams
 sockets = Sockets(app)
 consumers = Consumers(settings)  # what else becomes of a call: a transcript, a recording
 

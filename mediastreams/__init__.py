@@ -25,6 +25,7 @@ The modules above know of no socket, no Flask and no gevent. Those below are whe
 `console`    the last lines of a terminal, rewritten in place
 `meter`      who is speaking, and how loud, on the console
 `transcription`  what is said, while it is said: a package with a map of its own
+`webhooks`   what else Twilio asks: the TwiML of a call, and how its streams went
 `live`       the live WebSockets: whose turn it is to be read, and who is overdue
 `server`     the handler that upgrades to a WebSocket, and `serve`
 `worker`     the same under gunicorn

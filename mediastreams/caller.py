@@ -317,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(options: argparse.Namespace) -> Plan:
     """Turn the command line into a `Plan`. Raises `OptionError`, `AudioError` or `TwimlError`."""
     settings = config.load()
-    noun = twiml.read(options.twiml) if options.twiml else None
+    noun = twiml.read(twiml.load(options.twiml), options.twiml) if options.twiml else None
     parameters = dict(noun.parameters) if noun else {}
     for parameter in options.parameter:
         name, equals, value = parameter.partition("=")

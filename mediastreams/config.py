@@ -73,7 +73,14 @@ def _read_public_url(text: str) -> str:
     if parts.scheme not in ("https", "http", "wss", "ws") or not parts.hostname or "@" in parts.netloc:
         raise ValueError
     _ = parts.port  # raises ValueError where it is no port number
-    return f"wss://{parts.netloc}{parts.path.rstrip('/')}"
+    # It may be the address of a stream, as it stands in the TwiML; others stand beside it.
+    return f"wss://{parts.netloc}{re.sub('(/(media|echo))?/*$', '', parts.path)}"
+
+
+def _read_number(text: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{1,14}", text):
+        raise ValueError
+    return text
 
 
 def _read_account_sid(text: str) -> str:
@@ -109,7 +116,9 @@ _KINDS = {
     "http_server_port": _whole("a port number", 0, 65535),
     "http_server_host": _Kind("a host name or an IP address of this machine", _read_host),
     "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    "log_format": _one_of("text", "json"),
     "public_url": _Kind("an address such as https://example.ngrok.app", _read_public_url),
+    "dial_number": _Kind("a number in E.164, such as +15550123456", _read_number),
     "twilio_auth_token": _Kind("the token of the Twilio Console, without spaces", _read_token, secret=True),
     "twilio_account_sid": _Kind("AC and 32 hexadecimal digits", _read_account_sid),
     "max_streams": _whole("a number", 1, 1_000_000),
@@ -140,10 +149,12 @@ class Settings:
     """One attribute a setting, in lower case; the defaults are those of a bare checkout.
 
     `http_server_port`: the port to listen on; 0 lets the system choose. `http_server_host`: the address
-    to listen on. `log_level`: the least severe level that is logged, by its name.
+    to listen on. `log_level`: the least severe level that is logged, by its name. `log_format`: `text`, or
+    `json` for one object a line.
 
     `public_url`: the address that Twilio uses, as wss:// without a slash at the end; None takes the
-    request's Host. `twilio_auth_token`: every handshake must be signed with it; None lets all in.
+    request's Host. `dial_number`: the number in the TwiML that is served, in E.164; None leaves that of the
+    file. `twilio_auth_token`: every handshake and webhook must be signed with it; None lets all in.
     `twilio_account_sid`: whose streams are taken; None takes everybody's.
 
     `max_streams`: WebSockets at once. `max_message_bytes`: of one message. `start_timeout`: seconds for a
@@ -159,7 +170,9 @@ class Settings:
     http_server_port: int = 5000
     http_server_host: str = "127.0.0.1"
     log_level: str = "INFO"
+    log_format: str = "text"
     public_url: str | None = None
+    dial_number: str | None = None
     twilio_auth_token: str | None = field(default=None, repr=False)
     twilio_account_sid: str | None = None
     max_streams: int = 1000

@@ -1,8 +1,8 @@
 """Talking back: the messages that a server sends on a bidirectional stream, and what becomes of its marks.
 
 A stream is bidirectional where its TwiML has it in `<Connect>`. The `start` message does not tell; so the
-TwiML says it with a `<Parameter name="bidirectional" value="true"/>`, as `twiml/connect-stream.xml` does. To a
-stream without it nothing is sent: what a `<Start><Stream>` is sent may end it (Twilio's 31924).
+TwiML says it with a `<Parameter name="bidirectional" value="true"/>`, as `twiml/connect-stream.xml` does. To
+a stream without it nothing is sent: what a `<Start><Stream>` is sent may end it (Twilio's 31924).
 
 Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages, "Send WebSocket messages to
 Twilio".

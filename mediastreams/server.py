@@ -26,13 +26,12 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 from werkzeug.exceptions import HTTPException
 
-from mediastreams import console, consumers, frames
+from mediastreams import console, consumers, frames, signature, webhooks
 from mediastreams.config import Settings
 from mediastreams.consumers import Consumers
 from mediastreams.live import Live
 from mediastreams.messages import printable
-from mediastreams.signature import handshake_urls, is_signed
-from mediastreams.sockets import UPGRADE, refusal
+from mediastreams.sockets import LOGGED, UPGRADE, refusal
 from mediastreams.websocket import CLOSE_SECONDS, WOULD_BLOCK, WebSocket
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     logger = logger
     websocket: WebSocket | None = None
     environ: Any
-    _refused = False
     _deadline: gevent.Timeout
     _run: Callable[[WebSocket], None]
 
@@ -114,7 +112,6 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """
         self._start_deadline()
         self.environ = None  # not the last request's, where this one is none
-        self._refused = False
         try:
             return super().handle_one_request()
         except gevent.Timeout as expired:
@@ -201,28 +198,31 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             self.environ["wsgi.websocket"] = None
 
     def _refuse(
-        self, status: int, text: str, headers: dict[str, str] | None = None, *, why: str = ""
+        self, status: int, reason: str, text: str, headers: dict[str, str] | None = None, *, why: str = ""
     ) -> HTTPException:
         """Log a refused handshake in one line and return the refusal; `why` is more than the peer is told."""
-        self._refused = True
+        self.environ[LOGGED] = reason
         logger.warning("%s: refused with %d, %s", self.peer, status, printable(why or text))
         return refusal(status, text, headers)
 
     def _check_handshake(self) -> None:
         if self.environ["REQUEST_METHOD"] != "GET":
-            raise self._refuse(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
+            raise self._refuse(405, "method", "A WebSocket handshake is a GET.", {"Allow": "GET"})
         if self.request_version != "HTTP/1.1":
-            raise self._refuse(400, f"A WebSocket handshake needs HTTP/1.1, this is {self.request_version}.")
+            raise self._refuse(
+                400, "malformed", f"A WebSocket handshake needs HTTP/1.1, this is {self.request_version}."
+            )
         if self.environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
             raise self._refuse(
                 426,
+                "version",
                 "This server speaks version 13 of the WebSocket protocol (RFC 6455) only.",
                 {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
             )
         if not _is_key(self.environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()):
-            raise self._refuse(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
+            raise self._refuse(400, "malformed", "Sec-WebSocket-Key must be 16 bytes in base64.")
         if self.environ.get("CONTENT_LENGTH", "0") != "0":
-            raise self._refuse(400, "A WebSocket handshake has no body.")
+            raise self._refuse(400, "malformed", "A WebSocket handshake has no body.")
 
     def _check_signature(self) -> None:
         settings = self.house.settings
@@ -230,34 +230,35 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             return
         base = settings.public_url or f"wss://{self.environ.get('HTTP_HOST', '')}"
         try:
-            urls = handshake_urls(base, self.path.partition("?")[0])
+            urls = signature.handshake_urls(base, self.path.partition("?")[0])
         except ValueError:  # a Host that is no host
             urls = []
-        signature = self.environ.get("HTTP_X_TWILIO_SIGNATURE")
-        if not is_signed(settings.twilio_auth_token, urls, signature):
-            fault = "the signature is not Twilio's" if signature else "no X-Twilio-Signature"
-            tried = ", ".join(urls) or "no address"
+        given = self.environ.get("HTTP_X_TWILIO_SIGNATURE")
+        if why := signature.fault(settings.twilio_auth_token, urls, given):
             raise self._refuse(
                 403,
+                "signature",
                 "The signature is not that of Twilio for this address.",
-                why=f"{fault}; tried {tried}. PUBLIC_URL must be the address in the TwiML",
+                why=f"{why}. PUBLIC_URL must be the address in the TwiML",
             )
 
     def _check_room(self) -> None:
         live, most = self.house.live, self.house.settings.max_streams
         if live.draining:
-            raise self._refuse(503, "The server is draining and takes no more streams.")
+            raise self._refuse(503, "draining", "The server is draining and takes no more streams.")
         if len(live) >= most:
-            raise self._refuse(503, f"{most} streams are live (MAX_STREAMS).")
+            raise self._refuse(503, "streams", f"{most} streams are live (MAX_STREAMS).")
 
     def log_request(self) -> None:
         """Log an HTTP request and its answer; a call logs its own lines.
 
         Importing Flask-Sockets replaces this method of pywsgi's handler, which this one does not call.
         """
-        if self._refused or self.websocket is not None:
+        if self.websocket is not None:
             return
         if self.environ is not None:  # None: what came is not HTTP
+            if LOGGED in self.environ:
+                return
             request = f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
             logger.info('%s "%s" %s', self.peer, printable(request), getattr(self, "code", "-"))
         elif self.status == "414":
@@ -312,7 +313,11 @@ def serve(app: Flask, settings: Settings, audience: Consumers | None = None) -> 
     host = settings.http_server_host
     if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
         host = "localhost"
-    print(f"Server listening on: http://{host}:{server.server_port}", flush=True)
+    port = server.server_port or settings.http_server_port
+    said = [f"Server listening on: http://{host}:{port}"]
+    if "webhooks" in app.blueprints:
+        said += webhooks.addresses(settings, port)
+    print("\n".join(said), flush=True)
     screen = console.of_stderr() if audience and logger.isEnabledFor(logging.INFO) else None
     if audience and screen:
         screen.capture()

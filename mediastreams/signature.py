@@ -10,7 +10,7 @@ fails on a header that is absent, and does not compare in constant time.
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 Parameters = Mapping[str, str | Iterable[str]]
@@ -39,6 +39,19 @@ def is_signed(
     given = (signature or "").encode(errors="backslashreplace")
     # A list, not any(): all are compared.
     return True in [hmac.compare_digest(sign(auth_token, url, parameters).encode(), given) for url in urls]
+
+
+def fault(
+    auth_token: str, urls: Sequence[str], signature: str | None, parameters: Parameters | None = None
+) -> str:
+    """Say what is wrong with a signature, in words for the log, and what it was compared with; "" if nothing.
+
+    The arguments are those of `is_signed`.
+    """
+    if is_signed(auth_token, urls, signature, parameters):
+        return ""
+    what = "the signature is not Twilio's" if signature else "no X-Twilio-Signature"
+    return f"{what}; tried {', '.join(urls) or 'no address'}"
 
 
 def handshake_urls(base: str, path: str) -> list[str]:

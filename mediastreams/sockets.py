@@ -28,6 +28,9 @@ Function = TypeVar("Function", bound=Callable[..., None])
 # function that it is given with the WebSocket, once the application has returned.
 UPGRADE = "mediastreams.upgrade"
 
+# Here stands that a request's line in the log is written: why it was refused, "" where it was not.
+LOGGED = "mediastreams.logged"
+
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> HTTPException:
     """Return an exception that answers the request with `status` and one line of plain text."""
