@@ -9,6 +9,7 @@ from flask import Flask
 
 from mediastreams.config import load
 from mediastreams.consumers import Consumers
+from mediastreams.echo import echo
 from mediastreams.messages import Connected, Dtmf, Mark, Media, Start, Stop, Unknown, elide
 from mediastreams.server import serve
 from mediastreams.sockets import Sockets
@@ -62,6 +63,11 @@ def media(ws: WebSocket) -> None:
 
     app.logger.info("Connection closed. Received a total of %d messages", stream.received)
     app.logger.info(stream.summary())
+
+
+@sockets.route("/echo")
+def talk_back(ws: WebSocket) -> None:
+    echo(ws, Stream(ws, settings, consumers))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,11 @@ The modules above know of no socket, no Flask and no gevent. Those below are whe
 `meter`      who is speaking, and how loud, on the console
 `transcription`  what is said, while it is said: a package with a map of its own
 `webhooks`   what else Twilio asks: the TwiML of a call, and how its streams went
+`echo`       the caller's voice, played back
 `live`       the live WebSockets: whose turn it is to be read, and who is overdue
 `server`     the handler that upgrades to a WebSocket, and `serve`
 `worker`     the same under gunicorn
 `client`     the WebSocket as Twilio opens it
+`fetch`      Twilio's HTTP requests, as the simulated caller makes them
 `caller`     a simulated Twilio: `python -m mediastreams.caller`
 """

@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 import wave
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from subprocess import PIPE, Popen
 
 import pytest
 from conftest import ROOT, SECONDS, environment, run_caller
+from test_wav import channels_of
 from websockets.sync.server import serve
 
 from mediastreams.mulaw import decode
@@ -343,3 +344,154 @@ class TestCommandLine:
         os.close(leader)
         assert process.returncode == 0
         assert b"\r1 s, 52 messages\r" in shown
+
+
+class TestServed:
+    """TwiML that a server serves, and the statusCallback that it names; the server is `python app.py`."""
+
+    def test_the_call_that_is_described(self, server):
+        address = f"http://127.0.0.1:{server.port}/twiml/named-with-parameters"
+        result = run_caller("--twiml", address, "--fast")
+        assert (result.returncode, result.stderr) == (0, "")
+        asking, calling, *_ = result.stdout.splitlines()
+        assert asking == f"Asking {address} for TwiML"
+        assert calling == f"Calling {server.url}"
+        server.wait_for('"customParameters":{"FirstName":"Jane","LastName":"Doe"}')
+        server.wait_for(r'Stream MZ[0-9a-f]{32}: stream-stopped \(name "support-line"\)')
+        sid = re.search("MZ[0-9a-f]{32}", result.stdout)[0]
+        told = re.findall(r"(MZ[0-9a-f]{32}): stream-(\w+)", "\n".join(server.lines))
+        assert told == [(sid, "started"), (sid, "stopped")]
+
+    def test_signed_as_twilio_does(self, start_server):
+        """PUBLIC_URL is the address in all signatures, though the caller comes from this machine."""
+        environ = {"TWILIO_AUTH_TOKEN": "0123456789abcdef", "PUBLIC_URL": "https://example.com"}
+        server = start_server(**environ)
+        origin = f"http://127.0.0.1:{server.port}"
+        result = run_caller("--twiml", f"{origin}/twiml/start-stream", server.url, "--fast", **environ)
+        assert (result.returncode, result.stderr) == (0, "")
+        server.wait_for("stream-stopped")
+        assert "Warning" not in result.stdout
+
+    def test_without_the_token_it_is_not_served(self, start_server):
+        server = start_server(TWILIO_AUTH_TOKEN="0123456789abcdef")
+        address = f"http://127.0.0.1:{server.port}/twiml/start-stream"
+        result = run_caller("--twiml", address)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert result.stderr.startswith(
+            f"Failed: 11200 HTTP retrieval failure: {address} was answered with 403"
+        )
+
+    def test_no_such_document(self, server):
+        result = run_caller("--twiml", f"http://127.0.0.1:{server.port}/twiml/none")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert (
+            "answered with 404 NOT FOUND: There is no such TwiML document; there are: both" in result.stderr
+        )
+
+    def test_a_failed_handshake_reaches_the_servers_log(self, server, tmp_path):
+        document = tmp_path / "bin.xml"
+        document.write_text(
+            f'<Response><Start><Stream url="ws://127.0.0.1:{server.port}/nope" '
+            f'statusCallback="http://127.0.0.1:{server.port}/stream-status"/></Start></Response>'
+        )
+        result = run_caller("--twiml", str(document))
+        assert result.returncode == 1
+        assert "Failed: 31920 handshake failed: the server answered 404" in result.stderr
+        server.wait_for("stream-error, 31920 handshake failed; check the path in the Stream's url")
+
+    def test_a_callback_that_fails_is_a_warning(self, server, tmp_path):
+        document = tmp_path / "bin.xml"
+        document.write_text(
+            f'<Response><Start><Stream url="{server.url}" statusCallbackMethod="GET" '
+            f'statusCallback="http://127.0.0.1:{server.port}/stream-status"/></Start></Response>'
+        )
+        result = run_caller("--twiml", str(document), "--fast")
+        assert (result.returncode, result.stderr) == (0, "")
+        for event in ("started", "stopped"):
+            warning = f"405 METHOD NOT ALLOWED (statusCallback, stream-{event})"
+            assert result.stdout.count(warning) == 1
+        assert result.stdout.count("Warning 11200 HTTP retrieval failure: ") == 2
+
+    @pytest.mark.parametrize("callback", ["/stream-status", "ftp://a/b", "http://[a/b"])
+    def test_a_callback_that_is_none(self, tmp_path, callback):
+        document = tmp_path / "bin.xml"
+        document.write_text(
+            f'<Response><Start><Stream url="wss://a.example/m" statusCallback="{callback}"/></Start></Response>'
+        )
+        result = run_caller("--twiml", str(document))
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+        assert f'statusCallback "{callback}"' in result.stderr
+
+
+class TestSaveHeard:
+    def say(self, *parts):
+        def send(ws, call):
+            sid = call[1]["streamSid"]
+            for part in parts:
+                body = {"media": {"payload": b64encode(part).decode()}} if part else {}
+                ws.send(json.dumps({"event": "media" if part else "clear", "streamSid": sid, **body}))
+
+        return {"when": "start", "send": send}
+
+    def test_it_is_as_long_as_the_call(self, record, tmp_path):
+        url, _, replies = record
+        replies.append(self.say(b"\x01" * 800, b"\x02" * 800))
+        path = tmp_path / "heard.wav"
+        printed = call(url, "--seconds", "1", "--save-heard", str(path))
+        (codes,) = channels_of(path)
+        assert printed.endswith(f"Heard: {len(codes) / 8000:.2f} s, saved in {path}\n")
+        assert 8000 * 0.9 < len(codes) < 8000 * 3
+        begin = codes.index(1)
+        assert codes == b"\xff" * begin + b"\x01" * 800 + b"\x02" * 800 + b"\xff" * (
+            len(codes) - begin - 1600
+        )
+
+    def test_what_is_cleared_is_not_heard(self, record, tmp_path):
+        url, _, replies = record
+        replies.append(self.say(b"\x01" * 80000, None, b"\x02" * 800))
+        path = tmp_path / "heard.wav"
+        path.write_text("an old one")
+        call(url, "--seconds", "0.5", "--save-heard", str(path))
+        (codes,) = channels_of(path)
+        assert codes.count(1) < 4000
+        assert codes.count(2) == 800
+
+    def test_nothing_heard_is_silence(self, record, tmp_path):
+        url, _, _ = record
+        path = tmp_path / "heard.wav"
+        call(url, "--seconds", "0.3", "--save-heard", str(path))
+        (codes,) = channels_of(path)
+        assert set(codes) == {0xFF}
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--save-heard", "no-such/heard.wav"], "there is no such folder"),
+            (["--save-heard", "/dev/null"], "it must be a new file, or one to write over"),
+            (["--save-heard", "SAID", "--audio", "SAID"], "it must be a new file, or one to write over"),
+            (["--save-heard", "heard.wav", "--calls", "2"], "it is for one call"),
+            (["--save-heard", "heard.wav", "--track", "both_tracks"], "only on a bidirectional stream"),
+        ],
+    )
+    def test_what_cannot_be_used(self, tmp_path, arguments, words):
+        said = tmp_path / "said.wav"
+        said.write_bytes((ROOT / "mediastreams" / "sample.wav").read_bytes())
+        result = run_caller(*[str(said) if each == "SAID" else each for each in arguments])
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+        assert words in result.stderr
+        assert said.stat().st_size > 1000
+        assert not (ROOT / "heard.wav").exists()
+
+
+def test_ten_minutes_wait_and_no_more(record):
+    url, _, replies = record
+    message = {"event": "media", "media": {"payload": b64encode(bytes(600 * 8000)).decode()}}
+
+    def send(ws, call):
+        for _ in range(3):
+            ws.send(json.dumps({**message, "streamSid": call[1]["streamSid"]}))
+
+    replies.append({"when": "start", "send": send})
+    printed = call(url, "--seconds", "1")
+    warning = "Warning 31931: more than 10 minutes of audio wait to be played; it is discarded"
+    assert printed.count(warning) == 1
