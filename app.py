@@ -3,10 +3,9 @@
 Twilio forks the audio of a live phone call and sends it to `/media`; the log shows what arrives.
 """
 
-import logging
-
 from flask import Flask
 
+from mediastreams import log
 from mediastreams.config import load
 from mediastreams.consumers import Consumers
 from mediastreams.echo import echo
@@ -18,7 +17,7 @@ from mediastreams.webhooks import Webhooks
 from mediastreams.websocket import WebSocket
 
 settings = load()
-logging.basicConfig(level=settings.log_level, format="[%(asctime)s] %(levelname)s in %(module)s: %(message)s")
+log.configure(settings)
 
 app = Flask(__name__)
 app.register_blueprint(Webhooks(settings))  # the TwiML of a call, and what becomes of its streams

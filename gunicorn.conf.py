@@ -1,6 +1,11 @@
 """gunicorn's settings, from those of `mediastreams.config`: `gunicorn app:app`, and `-w N` for N workers."""
 
+import os
+import shutil
+import tempfile
+
 from mediastreams.config import load
+from mediastreams.webhooks import addresses
 
 _settings = load()
 _host = _settings.http_server_host
@@ -11,3 +16,29 @@ worker_class = "mediastreams.worker.Worker"
 worker_connections = _settings.max_streams + 100
 # A worker drains by itself; gunicorn must not kill it before.
 graceful_timeout = int(_settings.drain_timeout) + 10
+logger_class = "mediastreams.worker.Logger"
+
+# The workers gather their metrics here, before one of them imports prometheus_client.
+_metrics = tempfile.mkdtemp(prefix="mediastreams-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+
+
+def when_ready(server):
+    """Say what to paste at Twilio."""
+    address = server.LISTENERS[0].getsockname()
+    for line in addresses(
+        _settings, address[1] if isinstance(address, tuple) else _settings.http_server_port
+    ):
+        server.log.info(line)
+
+
+def child_exit(_server, worker):
+    """Let the live streams of a worker that has ended count no more."""
+    from prometheus_client.multiprocess import mark_process_dead  # not before the folder is set
+
+    mark_process_dead(worker.pid)
+
+
+def on_exit(_server):
+    """Leave nothing behind."""
+    shutil.rmtree(_metrics, ignore_errors=True)

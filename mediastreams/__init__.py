@@ -10,6 +10,7 @@
 `wav`        a WAV file that is valid while it grows
 `recording`  a stream's audio as a WAV file, and its account beside it
 `config`     the settings, from the environment and `.env`
+`log`        the lines of the log, as text or as JSON
 `transcript` what was said, and as WebVTT
 `twiml`      the `<Stream>` of a TwiML document
 `errors`     Twilio's error codes: what they mean, and what to check
@@ -28,6 +29,7 @@ The modules above know of no socket, no Flask and no gevent. Those below are whe
 `webhooks`   what else Twilio asks: the TwiML of a call, and how its streams went
 `echo`       the caller's voice, played back
 `live`       the live WebSockets: whose turn it is to be read, and who is overdue
+`metrics`    what Prometheus is told
 `server`     the handler that upgrades to a WebSocket, and `serve`
 `worker`     the same under gunicorn
 `client`     the WebSocket as Twilio opens it

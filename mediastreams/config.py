@@ -235,6 +235,11 @@ def environment() -> dict[str, str]:
     return {**{name: value for name, value in _dotenv().items() if value is not None}, **os.environ}
 
 
+def has_folder_for_metrics() -> bool:
+    """Say whether the workers of gunicorn gather their metrics in a folder (`gunicorn.conf.py`)."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
 def has_dumb_terminal() -> bool:
     """Say whether the terminal announces itself as one that only prints, such as that of an editor."""
     return os.environ.get("TERM") == "dumb"

@@ -27,7 +27,7 @@ from mediastreams.consumer import Consumer
 from mediastreams.messages import Dtmf, Mark, Media, Start
 from mediastreams.meter import Meter
 from mediastreams.recording import Recording, unusable
-from mediastreams.stream import Stream
+from mediastreams.stream import Stream, current
 from mediastreams.transcription import engines
 from mediastreams.transcription.transcriber import Captions, Transcriber
 
@@ -123,6 +123,7 @@ class Feed:
     def say_what_it_missed(self) -> None:
         """Log what the consumer did not get, and whether it has not finished, at the end of the stream."""
         if self._dropped:
+            self._stream.missed[self.name] = self._dropped
             logger.warning("Stream %s: %s missed %d messages", self._stream.name, self.name, self._dropped)
         if not self.finished.is_set():
             logger.warning(
@@ -143,6 +144,7 @@ class Feed:
 
     def run(self) -> None:
         """Let the consumer have what waits."""
+        current.set(self._stream)
         try:
             self._run()
         except BaseException:  # whatever it is, it must not end the thread of the others

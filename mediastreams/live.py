@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
@@ -84,6 +85,9 @@ class Live:
 
     def __len__(self) -> int:
         return len(self._websockets)
+
+    def __iter__(self) -> "Iterator[WebSocket]":
+        return iter(list(self._websockets))
 
     def join(self, websocket: "WebSocket") -> None:
         """Count a WebSocket, and watch its time."""

@@ -26,7 +26,7 @@ from gevent.pywsgi import WSGIHandler, WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 from werkzeug.exceptions import HTTPException
 
-from mediastreams import console, consumers, frames, signature, webhooks
+from mediastreams import console, consumers, frames, metrics, signature, webhooks
 from mediastreams.config import Settings
 from mediastreams.consumers import Consumers
 from mediastreams.live import Live
@@ -35,10 +35,11 @@ from mediastreams.sockets import LOGGED, UPGRADE, refusal
 from mediastreams.websocket import CLOSE_SECONDS, WOULD_BLOCK, WebSocket
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
+COUNT_SECONDS = 5.0  # how often the metrics are brought up to date for other processes, that may be asked
 _MOST_SHOWN = 200
 
 
@@ -48,11 +49,36 @@ class House:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.live = Live(settings.gather_ms)
+        self._counting: gevent.Greenlet[[], None] | None = None
 
     def open(self) -> None:
         """Say what the settings leave open."""
         if self.settings.twilio_auth_token is None:
             logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
+
+    def join(self, websocket: WebSocket) -> None:
+        """Count a WebSocket that was opened."""
+        self.live.join(websocket)
+        metrics.live(len(self.live))
+        if not self._counting:
+            self._counting = gevent.spawn(self._count)
+
+    def leave(self, websocket: WebSocket) -> None:
+        """Undo `join`."""
+        self.live.leave(websocket)
+        metrics.live(len(self.live))
+        if websocket.stream is not None:
+            metrics.ended(websocket.stream)
+
+    def count(self) -> None:
+        """Let the metrics have what the live streams have counted."""
+        metrics.count(websocket.stream for websocket in self.live if websocket.stream is not None)
+
+    def _count(self) -> None:
+        while len(self.live):
+            gevent.sleep(COUNT_SECONDS)
+            self.count()
+        self._counting = None
 
     def drain(self) -> None:
         """Take no more streams, wait for the live ones, and close with 1001 those that are left.
@@ -118,6 +144,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             if expired is not self._deadline:
                 raise
             if self.status is None:  # else it has been answered before, and only kept the connection
+                metrics.refused("timeout")
                 logger.warning("%s sent no whole request within %g s", self.peer, self._deadline.seconds)
             return None
         finally:
@@ -130,8 +157,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """Let the application answer; a route of `Sockets` upgrades through the environment."""
         self._deadline.close()
         self.environ[UPGRADE] = self.upgrade
-        if self.environ["PATH_INFO"] == "/healthz":
-            self.application = self._health
+        if own := self._own.get(self.environ["PATH_INFO"]):
+            self.application = own
         try:
             WSGIHandler.run_application(self)
             if self.websocket is not None:
@@ -144,12 +171,27 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             else:  # what is left of the request's body is read now
                 self._start_deadline()
 
+    @property
+    def _own(self) -> dict[str, "WSGIApplication"]:
+        """The paths that the server answers itself, whatever the application is."""
+        return {"/healthz": self._health, "/metrics": self._metrics}
+
     def _health(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         live = self.house.live
         state = {"status": "draining" if live.draining else "ok", "streams": len(live)}
         status = "503 Service Unavailable" if live.draining else "200 OK"
         body = json.dumps(state).encode() + b"\n"
-        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return self._answer(environ, start_response, status, "application/json", body)
+
+    def _metrics(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        self.house.count()
+        return self._answer(environ, start_response, "200 OK", metrics.CONTENT_TYPE, metrics.page())
+
+    @staticmethod
+    def _answer(
+        environ: "WSGIEnvironment", start_response: "StartResponse", status: str, kind: str, body: bytes
+    ) -> list[bytes]:
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def upgrade(self, run: Callable[[WebSocket], None]) -> None:
@@ -182,7 +224,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             peer=self.peer,
         )
         self.environ["wsgi.websocket"] = self.websocket = websocket
-        self.house.live.join(websocket)
+        self.house.join(websocket)
         # What came directly behind the handshake is in the HTTP reader's buffer: one read empties it.
         with contextlib.suppress(*WOULD_BLOCK):
             if ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
@@ -194,7 +236,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         try:
             websocket.finish()
         finally:
-            self.house.live.leave(websocket)
+            self.house.leave(websocket)
             self.environ["wsgi.websocket"] = None
 
     def _refuse(
@@ -257,15 +299,21 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         if self.websocket is not None:
             return
         if self.environ is not None:  # None: what came is not HTTP
+            path, code = self.environ["PATH_INFO"], getattr(self, "code", 0)
+            if code >= 400 and path not in self._own:
+                metrics.refused(self.environ.get(LOGGED, ""), code)
             if LOGGED in self.environ:
                 return
-            request = f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
-            logger.info('%s "%s" %s', self.peer, printable(request), getattr(self, "code", "-"))
+            level = logging.DEBUG if path in self._own else logging.INFO  # asked for every few seconds
+            request = printable(f"{self.environ['REQUEST_METHOD']} {path}")
+            logger.log(level, '%s "%s" %s', self.peer, request, code or "-")
         elif self.status == "414":
+            metrics.refused("malformed")
             logger.warning("%s: refused with 414, the request line is too long", self.peer)
 
     def _handle_client_error(self, ex: Exception) -> Any:
         """Log in one line what a peer sent instead of HTTP; pywsgi prints some of it as a traceback."""
+        metrics.refused("malformed")
         tls = self.requestline.startswith("\x16\x03")
         what = (
             "TLS, where plain HTTP is spoken (use http:// and ws:// here)" if tls else "no HTTP it can read"
@@ -317,8 +365,10 @@ def serve(app: Flask, settings: Settings, audience: Consumers | None = None) -> 
     said = [f"Server listening on: http://{host}:{port}"]
     if "webhooks" in app.blueprints:
         said += webhooks.addresses(settings, port)
-    print("\n".join(said), flush=True)
-    screen = console.of_stderr() if audience and logger.isEnabledFor(logging.INFO) else None
+    is_text = settings.log_format == "text"
+    for line in said:
+        print(line, flush=True) if is_text else logger.info(line)
+    screen = console.of_stderr() if audience and is_text and logger.isEnabledFor(logging.INFO) else None
     if audience and screen:
         screen.capture()
         audience.show_on(screen)

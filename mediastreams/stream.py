@@ -9,8 +9,11 @@ read from `timestamp`, because a call may also lose audio with no message missin
 """
 
 import logging
+import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
@@ -42,12 +45,16 @@ logger = logging.getLogger(__name__)
 # Beyond so many separate losses in one call, a late message counts as a repeat.
 _MOST_LOSSES = 1000
 _MOST_WARNINGS = 50
+_SAMPLES = 64  # of lateness and lag, that wait to be looked at
+_LATENESS_EVERY = 64 - 1  # messages, and a power of 2 before the 1 is taken away
+_LATENESS_SECONDS = 60.0
 
 
 class Connection(Protocol):
     """What a stream needs of its WebSocket (`websocket.WebSocket` has it)."""
 
     ending: str
+    stream: "Stream | None"
 
     def send(self, message: str) -> None:
         """Send a text message."""
@@ -67,6 +74,10 @@ class Loss(NamedTuple):
 
     numbers: range
     place: int
+
+
+# The stream in whose route, or in whose consumer, this code runs; for the log.
+current: ContextVar["Stream | None"] = ContextVar("current", default=None)
 
 
 class Stream:
@@ -91,13 +102,20 @@ class Stream:
     `consumers` gets what belongs to the call, from `start` on, and the block's end waits for them.
 
     `playback` is what talks back, on a stream that has asked for it.
+
+    For `metrics`: `missed` has how many messages each consumer did not get, by its name, and `unheard` how
+    many seconds of audio no recogniser has heard. `lateness` and `lags` have the latest samples, in seconds:
+    how late a message was handled, and how long after its last word a final text was there.
     """
 
     __slots__ = (
+        "__weakref__",
         "_account_sid",
         "_consumers",
         "_feeds",
+        "_lateness",
         "_next",
+        "_others",
         "_playback",
         "_sid",
         "_start_timeout",
@@ -107,15 +125,19 @@ class Stream:
         "bad",
         "ended_at",
         "ending",
+        "lags",
         "late",
+        "lateness",
         "losses",
         "lost",
+        "missed",
         "received",
         "start",
         "started_at",
         "stopped",
         "tracks",
         "transcripts",
+        "unheard",
     )
 
     def __init__(
@@ -136,6 +158,10 @@ class Stream:
         self.losses: list[Loss] = []
         self.tracks: dict[Track, TrackAccount] = {}
         self.transcripts: list[Transcript] = []
+        self.missed: dict[str, int] = {}
+        self.unheard = 0.0
+        self.lateness: deque[float] = deque(maxlen=_SAMPLES)
+        self.lags: deque[float] = deque(maxlen=_SAMPLES)
         self.started_at: datetime | None = None
         self.ended_at: datetime | None = None
         self.ending = ""
@@ -143,8 +169,12 @@ class Stream:
         self._next = -1  # the sequenceNumber that is due; none is before start
         self._unnumbered = 0
         self._warned: set[str] = set()
+        self._others: dict[str, int] = {}  # messages by event, but for media
+        self._lateness = _Lateness()
 
     def __enter__(self) -> Self:
+        self._websocket.stream = self
+        current.set(self)  # until the connection's greenlet ends: it logs more when the block is left
         self._websocket.close_after(
             self._start_timeout, 1008, f"no start message within {self._start_timeout:g} s"
         )
@@ -198,6 +228,14 @@ class Stream:
             f'with <Parameter name="{PARAMETER}" value="{VALUE}"/>, as in twiml/connect-stream.xml'
         )
 
+    @property
+    def events(self) -> dict[str, int]:
+        """How many messages of each event came, good or bad, by Twilio's word.
+
+        `unknown` has those of other events, `invalid` those that could not be parsed.
+        """
+        return {"media": self.received - sum(self._others.values()), **self._others}
+
     def receive(self, data: str | bytes) -> Received | None:
         """Parse a message, account for it and return it; None where it is of no use to the call.
 
@@ -209,10 +247,12 @@ class Stream:
             message = parse(data)
         except MessageError as error:
             self._unnumbered += 1
+            self._count("invalid")
             self._bad(error.path, str(error))
             return None
         if type(message) is Media:
             return self._media(message)
+        self._count("unknown" if isinstance(message, Unknown) else type(message).__name__.lower())
         if isinstance(message, Connected | Unknown):
             return self._without_number(message)
         if isinstance(message, Start):
@@ -292,6 +332,8 @@ class Stream:
         track.place(media.timestamp, len(media.payload))
         if track.jump:
             self._name_jump(media.track, track, media.timestamp)
+        if not number & _LATENESS_EVERY:
+            self.lateness.append(self._lateness.of(media.timestamp))
         for feed in self._feeds:
             feed.take(message)
         return message
@@ -363,6 +405,9 @@ class Stream:
         self._warn("repeat", f"sequenceNumber {number} came again")
         return False
 
+    def _count(self, event: str) -> None:
+        self._others[event] = self._others.get(event, 0) + 1
+
     def _bad(self, kind: str, text: str) -> None:
         self.bad += 1
         self._warn(kind, f"bad message: {text}")
@@ -371,6 +416,29 @@ class Stream:
         if kind not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(kind)
             logger.warning("Stream %s: %s (more of this kind are only counted)", self.name, printable(text))
+
+
+class _Lateness:
+    """How late messages are handled: later than the earliest of the last one or two minutes.
+
+    What the fastest way to the server takes, nobody can tell from here; and clocks drift.
+    """
+
+    __slots__ = ("_before", "_earliest", "_until")
+
+    def __init__(self) -> None:
+        self._before = self._earliest = float("inf")
+        self._until = 0.0
+
+    def of(self, timestamp: int) -> float:
+        """Return by how many seconds the message with this `timestamp`, in milliseconds, is late now."""
+        now = time.monotonic()
+        if now > self._until:
+            self._before, self._earliest = self._earliest, float("inf")
+            self._until = now + _LATENESS_SECONDS
+        age = now - timestamp / 1000
+        self._earliest = min(self._earliest, age)
+        return age - min(self._before, self._earliest)
 
 
 def _stop_of(loss: Loss) -> int:

@@ -21,7 +21,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import getcurrent
@@ -34,6 +34,9 @@ from geventwebsocket.websocket import WebSocket as GeventWebSocket
 from mediastreams import frames
 from mediastreams.frames import Close, FrameReader, Violation
 from mediastreams.live import Live, Pace
+
+if TYPE_CHECKING:
+    from mediastreams.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     `close_code` is the code of whichever Close was first, 1005 where it had none and 1006 where none came,
     and `close_reason` its reason or how the connection ended; before, they are None and "". `ending` sums
     it up: `peer closed` or `server closed` with the code, `dropped`, `timed out` (a limit in time was
-    passed), or `drained`; before, it is "".
+    passed), or `drained`; before, it is "". `stream` is the `Stream` that receives from it, if one does.
 
     `peer` is the other end's address, for the log. `idle_seconds` bounds the time for which `receive` waits
     and nothing comes, and that in which the peer takes nothing of what is sent.
@@ -113,7 +116,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         # Not the base's __init__: that one reads through the HTTP handler's buffer.
         self.environ = environ
         self.handler = handler
-        self.stream = None
+        self.stream: Stream | None = None
         self.closed = False
         self.close_code: int | None = None
         self.close_reason = ""
@@ -337,7 +340,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             self._lose(event.how)
 
     def _refuse(self, code: int, reason: str, ending: str) -> None:
-        logger.warning("%s: closed with %d, %s", self.peer, code, reason)
+        logger.warning("%s: closed with %d, %s", self.peer, code, reason, extra={"stream": self.stream})
         self._close(code, reason, ending)
 
     def _close(self, code: int, reason: str, ending: str) -> None:
@@ -351,7 +354,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         self._writable.stop()
         self._peer_has_closed = True
         if not self.closed:
-            logger.warning("%s: connection lost, %s", self.peer, how)
+            logger.warning("%s: connection lost, %s", self.peer, how, extra={"stream": self.stream})
             self._has_closed(frames.ABNORMAL, how, ending)
         if self._drained is not None:
             self._drained.set()

@@ -1,10 +1,13 @@
 """The same server under gunicorn: `gunicorn app:app`, with `gunicorn.conf.py`."""
 
 from types import FrameType
+from typing import Any
 
 import gevent
+import gunicorn.glogging
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
+from mediastreams import log
 from mediastreams.config import load
 from mediastreams.server import House, handler_of
 
@@ -30,3 +33,15 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             return
         # Not in the signal's own frame, which may not wait.
         gevent.spawn(self.house.drain).link(lambda _: super(Worker, self).handle_exit(sig, frame))
+
+
+class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]
+    """gunicorn's own log, as JSON where LOG_FORMAT says so."""
+
+    def setup(self, cfg: Any) -> None:
+        """Set gunicorn's handlers up."""
+        super().setup(cfg)
+        settings = load()
+        if settings.log_format == "json":
+            for handler in self.error_log.handlers:
+                handler.setFormatter(log.formatter(settings))

@@ -416,7 +416,7 @@ class TestServed:
     def test_a_callback_that_is_none(self, tmp_path, callback):
         document = tmp_path / "bin.xml"
         document.write_text(
-            f'<Response><Start><Stream url="wss://a.example/m" statusCallback="{callback}"/></Start></Response>'
+            f'<Response><Start><Stream url="wss://a/m" statusCallback="{callback}"/></Start></Response>'
         )
         result = run_caller("--twiml", str(document))
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)

@@ -8,7 +8,8 @@ import mediastreams.transcription
 
 PURE = [
     *("messages", "track", "stream", "consumer", "signature"),
-    *("mulaw", "wav", "recording", "config", "transcript", "twiml", "errors", "playback", "buffer"),
+    *("mulaw", "wav", "recording", "config", "transcript", "twiml", "errors", "playback"),
+    *("buffer", "log"),
 ]
 
 

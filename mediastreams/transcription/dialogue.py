@@ -72,6 +72,7 @@ class Dialogue(Engine):
             if backlog.dropped:
                 say(f"{backlog.dropped / RATE:.1f} s of audio were not sent, the provider was too slow")
         finally:
+            track.dropped = backlog.dropped / RATE
             track.has_finished()
 
     def _session(self, backlog: Backlog) -> None:

@@ -10,10 +10,12 @@ Hear = Callable[[str, bool, float, float], None]
 class Recognition(ABC):
     """One track's audio on its way to words. What is heard is told to the `Hear` that it was made with.
 
-    That happens in any thread. A final text is the end of what the texts before it have said.
+    That happens in any thread. A final text is the end of what the texts before it have said. `dropped` is
+    how many seconds were not heard, known when it is finished.
     """
 
     def __init__(self) -> None:
+        self.dropped = 0.0
         self._is_finished = False
 
     @abstractmethod

@@ -235,6 +235,7 @@ class _Track(Recognition):
 
     def _end(self, dropped: float) -> None:
         dropped += self._dropped / RATE
+        self.dropped = dropped
         if dropped:
             logger.warning("%s: %.1f s were not heard, the recogniser was too slow", self._name, dropped)
         self._engine.forget(self)

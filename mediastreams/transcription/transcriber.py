@@ -100,6 +100,7 @@ class _Ear:
         self._fed = 0  # samples, with those that are gathered
         self._places = Places(self._account.first)
         self._is_closed = False
+        self._began = self._fed_at = time.monotonic()
         self.recognition = engine.listen(f"Stream {stream.name}, {track}", self._hear)
 
     def take(self, timestamp: int, payload: bytes) -> None:
@@ -120,12 +121,14 @@ class _Ear:
     def feed(self) -> None:
         """Feed what was gathered."""
         if self._gathered:
+            self._fed_at = time.monotonic()
             self.recognition.feed(bytes(self._gathered))
             self._gathered.clear()
 
     def close(self) -> None:
         """Hear no more."""
         self._is_closed = True
+        self._stream.unheard += self.recognition.dropped
         self._captions.show(Transcript(self._stream, self._track, "", True, 0, 0))
 
     def _hear(self, text: str, final: bool, start: float, end: float) -> None:
@@ -135,7 +138,14 @@ class _Ear:
         transcript = Transcript(self._stream, self._track, text, final, begin, stop)
         if final and text:
             self._stream.transcripts.append(transcript)
+            self._stream.lags.append(self._lag(end))
         self._captions.show(transcript)
+
+    def _lag(self, end: float) -> float:
+        """Return how many seconds ago what was heard at `end` came, if audio comes in its time."""
+        now = time.monotonic()
+        after = self._fed / RATE - end  # seconds of audio
+        return max(now - self._fed_at + min(after, self._fed_at - self._began), 0.0)
 
     def _seconds(self, fed_seconds: float) -> float:
         place = self._places.of(int(fed_seconds * RATE))
