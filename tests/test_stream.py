@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mediastreams import stream as stream_module
 from mediastreams.config import Settings
 from mediastreams.messages import (
     Connected,
@@ -314,3 +315,51 @@ class TestTalkingBack:
         (warning,) = caplog.messages
         assert "a mark came back that was not sent: x\\u000a" in warning
         assert stream.bad == 0
+
+
+class TestLateness:
+    """What `metrics` shows as the lateness of handling; 1 of 64 messages is looked at."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        class Clock:
+            now = 5000.0
+
+            def monotonic(self):
+                return self.now
+
+        clock = Clock()
+        monkeypatch.setattr(stream_module, "time", clock)
+        return clock
+
+    def test_it_is_later_than_the_earliest(self, receive, clock):
+        stream = receive(CONNECTED, start())
+        delays = {64: 0.5, 128: 0.53, 192: 0.5, 256: 1.5}
+        for number in range(2, 257):
+            clock.now = 5000 + number * 0.02 + delays.get(number, 0.9)
+            stream.receive(media(number, number * 20).to_json())
+        assert list(stream.lateness) == pytest.approx([0, 0.03, 0, 1])
+
+    def test_what_was_early_is_forgotten(self, clock):
+        lateness = stream_module._Lateness()
+        samples = []
+        for second in range(0, 300, 5):
+            clock.now = 5000 + second + (0.2 if second > 100 else 0)  # the clocks have drifted
+            samples.append(lateness.of(second * 1000))
+        assert samples[0] == 0
+        assert max(samples) == pytest.approx(0.2)
+        assert samples[-1] == pytest.approx(0)
+
+    def test_events_are_counted_good_or_bad(self, receive):
+        stream = receive(
+            CONNECTED, start(), media(2, 0), media(2, 0), dtmf(3), "{}", '{"event":"x"}', stop(4)
+        )
+        assert stream.events == {
+            "media": 2,
+            "connected": 1,
+            "start": 1,
+            "dtmf": 1,
+            "invalid": 1,
+            "unknown": 1,
+            "stop": 1,
+        }
