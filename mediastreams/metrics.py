@@ -87,8 +87,10 @@ def count(streams: Iterable[Stream]) -> None:
             now[key] = max(number, before.get(key, 0))
             sums[key] = sums.get(key, 0) + now[key] - before.get(key, 0)
         for samples, histogram in ((stream.lateness, _lateness), (stream.lags, _lag)):
-            while samples:
-                histogram.observe(samples.popleft())
+            waiting = samples[:]  # a thread may add another
+            del samples[: len(waiting)]
+            for sample in waiting:
+                histogram.observe(sample)
     for (counter, label), number in sums.items():
         if number:
             (counter.labels(label) if label else counter).inc(number)

@@ -11,7 +11,6 @@ read from `timestamp`, because a call may also lose audio with no message missin
 import logging
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -45,7 +44,7 @@ logger = logging.getLogger(__name__)
 # Beyond so many separate losses in one call, a late message counts as a repeat.
 _MOST_LOSSES = 1000
 _MOST_WARNINGS = 50
-_SAMPLES = 64  # of lateness and lag, that wait to be looked at
+_MOST_SAMPLES = 64  # that wait until the metrics have them; nobody may ask
 _LATENESS_EVERY = 64 - 1  # messages, and a power of 2 before the 1 is taken away
 _LATENESS_SECONDS = 60.0
 
@@ -104,8 +103,8 @@ class Stream:
     `playback` is what talks back, on a stream that has asked for it.
 
     For `metrics`: `missed` has how many messages each consumer did not get, by its name, and `unheard` how
-    many seconds of audio no recogniser has heard. `lateness` and `lags` have the latest samples, in seconds:
-    how late a message was handled, and how long after its last word a final text was there.
+    many seconds of audio no recogniser has heard. `lateness` and `lags` have samples, in seconds, that are
+    not counted yet: how late a message was handled, and how long after its last word a final text was there.
     """
 
     __slots__ = (
@@ -160,8 +159,8 @@ class Stream:
         self.transcripts: list[Transcript] = []
         self.missed: dict[str, int] = {}
         self.unheard = 0.0
-        self.lateness: deque[float] = deque(maxlen=_SAMPLES)
-        self.lags: deque[float] = deque(maxlen=_SAMPLES)
+        self.lateness: list[float] = []
+        self.lags: list[float] = []
         self.started_at: datetime | None = None
         self.ended_at: datetime | None = None
         self.ending = ""
@@ -332,7 +331,7 @@ class Stream:
         track.place(media.timestamp, len(media.payload))
         if track.jump:
             self._name_jump(media.track, track, media.timestamp)
-        if not number & _LATENESS_EVERY:
+        if not number & _LATENESS_EVERY and len(self.lateness) < _MOST_SAMPLES:
             self.lateness.append(self._lateness.of(media.timestamp))
         for feed in self._feeds:
             feed.take(message)

@@ -18,12 +18,15 @@ from mediastreams.meter import line
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)\n *```$", README, re.DOTALL | re.MULTILINE)
-START, CALL, HELP, TRANSCRIBE, BOTH, RECORD, DEPLOY, TEST = (
+START, CALL, HELP, TRANSCRIBE, BOTH, RECORD, TWIML, ECHO, DEPLOY, BREAK, TEST = (
     text for language, text in BLOCKS if language == "sh"
 )
-(CONSUMER,) = (text for language, text in BLOCKS if language == "python")
+((CONSUMER,), (SERVED,), (LOGGED,)) = (
+    [text for language, text in BLOCKS if language == wanted] for wanted in ("python", "xml", "json")
+)
 PRINTED = [text for language, text in BLOCKS if not language]
-LISTENING, CALLER, CONSOLE, METER, SAID, RECORDED, CONSUMED = PRINTED[:7]
+LISTENING, CALLER, CONSOLE, METER, SAID, RECORDED, CONSUMED, HEARD, ECHOED = PRINTED[:9]
+_, _, SETTINGS, BROKEN, TOLD = PRINTED[9:]
 
 INSTALL_SECONDS = 300
 
@@ -33,6 +36,8 @@ def alike(text):
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
     text = re.sub(r"\d{8}T\d{6}\.\d{3}Z", "TIME", text)
     text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b|\b(MZ)[0-9a-f]{6}\b", r"\1\2", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z", "TIME", text)
+    text = re.sub(r"Heard: \d\.\d\d s", "Heard: N s", text)
     return re.sub(r"(localhost:|127\.0\.0\.1:|ngrok http )\d+", r"\1PORT", text)
 
 
@@ -68,7 +73,7 @@ def serving(command, folder, environ):
 
 def call(command, server, folder, environ):
     return subprocess.run(
-        ["sh", "-c", command],
+        ["sh", "-c", command.replace(":5000/", f":{server.port}/")],
         cwd=folder,
         env={**environ, "HTTP_SERVER_PORT": str(server.port)},
         capture_output=True,
@@ -89,6 +94,20 @@ def test_the_commands_from_first_to_last(checkout, tmp_path):
         server.wait_for("messages lost")
         shown = CONSOLE.split("\n")
         assert list(map(alike, server.lines[-len(shown) :])) == list(map(alike, shown))
+
+        if shutil.which("curl"):  # it is the reader's, as the shell is
+            assert alike(call(TWIML, server, checkout, environ).stdout) == f"{alike(SERVED)}\n"
+        heard = call(ECHO, server, checkout, environ)
+        assert (heard.returncode, heard.stderr) == (0, "")
+        assert alike(heard.stdout) == f"{alike(HEARD)}\n"
+        assert (checkout / "heard.wav").exists()
+        broken = call(BREAK, server, checkout, environ)
+        assert (broken.returncode, broken.stderr) == (1, f"{BROKEN}\n")
+        server.wait_for("stream-error")
+        printed = list(map(alike, server.lines))
+        assert printed[-1] == alike(TOLD)
+        for told in map(alike, ECHOED.split("\n")):
+            assert told in printed
 
     place = '@sockets.route("/media")'
     source = (checkout / "app.py").read_text()
@@ -112,6 +131,21 @@ def test_the_commands_from_first_to_last(checkout, tmp_path):
         server.wait_for("TWILIO_AUTH_TOKEN")  # a worker is there
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as answer:
             assert json.load(answer) == {"status": "ok", "streams": 0}
+
+
+def test_the_settings_to_begin_with_are_used(checkout, tmp_path):
+    with open(tmp_path / ".env", "w") as file:
+        print("\n".join(line.strip() for line in SETTINGS.split("\n")), file=file)
+    environ = {**environment(), "PYTHONPATH": str(ROOT), "HTTP_SERVER_PORT": "0"}
+    with serving(f"{sys.executable} {ROOT / 'app.py'}", tmp_path, environ) as server:
+        server.wait_for(re.escape("https://example.ngrok.app/twiml/start-stream"))
+
+
+def test_a_json_line_is_as_shown(start_server):
+    server = start_server(LOG_FORMAT="json")
+    assert run_caller(server.url, "--fast").returncode == 0
+    server.wait_for("messages lost")
+    assert alike(LOGGED) in map(alike, server.lines)
 
 
 def test_the_meter_is_as_shown():
@@ -141,6 +175,7 @@ def test_the_callers_help():
         "calls",
         "fast",
         "drop",
+        "save-heard",
     ):
         assert option in result.stdout
 

@@ -8,6 +8,7 @@ from test_stream import SID, FakeConnection, media, start
 from mediastreams.config import Settings
 from mediastreams.stream import Stream
 from mediastreams.transcript import Transcript
+from mediastreams.transcription import transcriber
 from mediastreams.transcription.engine import Engine, Recognition
 from mediastreams.transcription.transcriber import Captions, Transcriber
 
@@ -171,3 +172,40 @@ class TestCaptions:
         call.say(0)
         call.hear("\x1b[2J\n", True, 0.0, 0.01)
         assert "\\u001b[2J\\u000a" in caplog.records[0].getMessage()
+
+
+class TestMetrics:
+    """What the stream's account gets for `metrics`."""
+
+    def test_a_final_text_has_its_lag(self, call, monkeypatch):
+        class Clock:
+            now = 1000.0
+
+            def monotonic(self):
+                return self.now
+
+        clock = Clock()
+        monkeypatch.setattr(transcriber, "time", clock)
+        for n in range(100):
+            call.say(20 * n)
+            clock.now += 0.02
+        call.transcriber.flush()
+        clock.now += 0.25
+        call.hear("hel", False, 0.5, 0.8)
+        call.hear("hello", True, 0.5, 1.0)
+        assert list(call.stream.lags) == pytest.approx([1.25])
+
+    def test_audio_that_came_at_once_is_no_lag(self, call):
+        for n in range(100):
+            call.say(20 * n)
+        call.hear("hello", True, 0.5, 1.0)
+        assert call.stream.lags[0] < 0.9
+
+    def test_what_was_not_heard(self, call):
+        call.say(0)
+        recognition = call.engine.recognitions[0]
+        recognition.dropped = 1.5
+        recognition.last_words = ("bye", True, 0.0, 0.02)
+        call.transcriber.stop()
+        assert call.transcriber.is_finished()
+        assert call.stream.unheard == 1.5
