@@ -11,7 +11,7 @@ from geventwebsocket.exceptions import WebSocketError
 
 from mediastreams.messages import Dtmf, Mark, Media, Start, Stop, printable
 from mediastreams.mulaw import SILENCE
-from mediastreams.playback import PARAMETER, VALUE, SentMark
+from mediastreams.playback import PARAMETER, VALUE, SendError
 from mediastreams.stream import Stream
 from mediastreams.track import RATE
 from mediastreams.websocket import WebSocket
@@ -27,7 +27,6 @@ def echo(websocket: WebSocket, stream: Stream) -> None:
 
     A stream that may not be talked to is closed with 1008.
     """
-    marks: list[SentMark] = []
     # Whoever hangs up may do so while something is sent to them; how the WebSocket ended is logged.
     with stream, contextlib.suppress(WebSocketError):
         while not websocket.closed:
@@ -40,22 +39,21 @@ def echo(websocket: WebSocket, stream: Stream) -> None:
                     websocket.close(1008, _REFUSAL)
                 case Start():
                     logger.info("Stream %s: its caller hears an echo", stream.name)
-                    marks.append(_begin(stream))
+                    _begin(stream)
                 case Media(media=media):
-                    stream.playback.media(media.payload)
+                    with contextlib.suppress(SendError):  # a peer may say anything, also a file's header
+                        stream.playback.media(media.payload)
                 case Dtmf(dtmf=key):
                     logger.info("Stream %s: key %s, the echo begins anew", stream.name, printable(key.digit))
                     stream.playback.clear()
-                    marks.append(_begin(stream))
-                case Mark():
-                    for mark in [mark for mark in marks if mark.outcome]:
-                        logger.info("Stream %s: mark %s %s", stream.name, mark.name, mark.outcome)
-                        marks.remove(mark)
+                    _begin(stream)
+                case Mark() if mark := stream.playback.returned_mark:
+                    logger.info("Stream %s: mark %s %s", stream.name, mark.name, mark.outcome)
                 case Stop():
                     break
     logger.info(stream.summary())
 
 
-def _begin(stream: Stream) -> SentMark:
+def _begin(stream: Stream) -> None:
     stream.playback.media(SILENCE * (DELAY * RATE))
-    return stream.playback.mark("echo begins")
+    stream.playback.mark("echo begins")

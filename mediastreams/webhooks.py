@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 MOST_BYTES = 65536  # of a webhook's body; Twilio's have some 1,000
 _MOST_SHOWN = 200
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
-_LEVELS = {"stream-error": logging.ERROR}
 
 
 def addresses(settings: Settings, port: int) -> list[str]:
@@ -84,10 +83,11 @@ class Webhooks(Blueprint):
             told += f' (name "{_shown(name)}")'
         if code := errors.find(text):
             told += f", {errors.meaning(code)}; check {errors.ERRORS[code].check}"
-        elif text:
-            told += f", {_shown(text)}"
+        if text and (not code or text.strip() != errors.ERRORS[code].title.strip()):
+            told += f" (Twilio: {_shown(text)})"
+        level = logging.ERROR if event == "stream-error" else logging.INFO
         extra = {"streamSid": sid, "callSid": form.get("CallSid"), "event": event}
-        logger.log(_LEVELS.get(event, logging.INFO), "Stream %s: %s", _shown(sid), told, extra=extra)
+        logger.log(level, "Stream %s: %s", _shown(sid), told, extra=extra)
         request.environ[LOGGED] = ""
         return Response(status=204)
 

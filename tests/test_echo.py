@@ -73,7 +73,7 @@ def test_each_message_is_one_of_twilios(speak):
 
 def test_a_key_begins_it_anew(server, tmp_path):
     heard = tmp_path / "heard.wav"
-    call(server, "--save-heard", str(heard), "--digits", "1", "--seconds", "2.5")
+    call(server, "--save-heard", str(heard), "--digits", "1", "--seconds", "4")
     (codes,) = channels_of(heard)
     said = audio.read(str(SAMPLE))[0]
     begin = codes.index(said[8000:12000])
@@ -107,6 +107,14 @@ def test_who_hangs_up_rudely_leaves_an_account(server):
         call(server, "--seconds", "0.5", "--drop", "--fast")
         server.wait_for(r"no stop message: dropped")
     assert "Traceback" not in server.stop()
+
+
+def test_whatever_is_said(speak):
+    header = MediaMetadata(
+        chunk=1, timestamp=0, payload=(ROOT / "mediastreams" / "sample.wav").read_bytes()[:160]
+    )
+    sent = speak(start(bidirectional="true"), Media(2, header, SID).to_json(), media(2))
+    assert [next(sent)["event"] for _ in range(3)] == ["media", "mark", "media"]
 
 
 def test_what_is_of_no_use_is_not_echoed(speak):

@@ -161,7 +161,7 @@ class TestStreamStatus:
         form = {**STATUS, "StreamEvent": "stream-error", "StreamError": "something\nelse" + "x" * 900}
         assert ask(server, "/stream-status", form)[0] == 204
         line = server_line(server, SID)
-        assert line.startswith(f"Stream {SID}: stream-error, something\\u000aelsexx")
+        assert line.startswith(f"Stream {SID}: stream-error (Twilio: something\\u000aelsexx")
         assert len(line) < 300
 
     @pytest.mark.parametrize("missing", ["StreamSid", "StreamEvent"])
