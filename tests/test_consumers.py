@@ -261,6 +261,7 @@ class TestStuck:
             f"Stream {SID}: Stuck missed 7 messages",
             f"Stream {SID}: Stuck has not finished within 0.5 s, and is no longer waited for",
         ]
+        assert stream.missed == {"Stuck": 7}
 
     def test_all_threads_of_a_kind_stuck(self, consumers, notes, stuck):
         consumers.register(stuck)
