@@ -24,7 +24,8 @@ class Buffer:
 
     def __init__(self, heard: Heard) -> None:
         self._heard = heard
-        self._queue: deque[bytes | str] = deque()  # audio, and the names of marks
+        # Audio, as views that can be cut without a copy, and the names of marks.
+        self._queue: deque[memoryview | str] = deque()
         self._waiting = 0  # bytes of audio
         self._place = 0  # of the first sample that waits
         self._returned: list[str] = []
@@ -39,7 +40,7 @@ class Buffer:
         self._play(now)
         if not self._waiting:
             self._place = max(self._place, round(now * RATE))
-        taken = payload[: MOST - self._waiting]
+        taken = memoryview(payload)[: MOST - self._waiting]
         if taken:
             self._queue.append(taken)
             self._waiting += len(taken)
@@ -73,7 +74,7 @@ class Buffer:
                 return
             else:
                 played, rest = part[:due], part[due:]
-                self._heard(self._place, played)
+                self._heard(self._place, bytes(played))
                 self._place += len(played)
                 self._waiting -= len(played)
                 due -= len(played)

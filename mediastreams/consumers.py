@@ -140,6 +140,7 @@ class Feed:
             self._stream.name,
             self.name,
             len(self._waiting),
+            extra={"stream": self._stream},
         )
 
     def run(self) -> None:

@@ -21,6 +21,7 @@ from urllib.request import (
 )
 
 import certifi
+import gevent
 from gevent.hub import get_hub
 
 from mediastreams.client import CallError
@@ -60,8 +61,12 @@ def ask(
         raise CallError(11200, f"{url} does not begin with https://")
     data = encoded.encode() if method == "POST" else None
     full_url = url if method == "POST" else _with_query(url, encoded)
-    # In another thread: urllib and the look-up of a name would hold up the calls.
-    answer = get_hub().threadpool.apply(_answer, (full_url, data, headers))
+    try:
+        with gevent.Timeout(PATIENCE, TimeoutError()):  # urllib bounds each read only
+            # In another thread: urllib and the look-up of a name would hold up the calls.
+            answer = get_hub().threadpool.apply(_answer, (full_url, data, headers))
+    except TimeoutError as error:
+        raise _failure(url, error) from None
     if isinstance(answer, CallError):
         raise answer
     return answer

@@ -29,7 +29,8 @@ class JsonFormatter(logging.Formatter):
     """Makes one JSON object of a record.
 
     `time` is in UTC (ISO 8601), `level`, `module` and `message` are those of the text. `streamSid` and
-    `callSid` are those of the stream that it is about, null where it is about none that has started.
+    `callSid` are those of the stream that it is about, null where it is about none that has started. Where
+    only the text names the stream, as a recogniser's lines do, `callSid` is null.
     `event` is that of Twilio's message, or of its statusCallback, which the line shows; else null.
     `exception` is there for a failure only: its traceback.
 

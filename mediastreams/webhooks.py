@@ -86,7 +86,7 @@ class Webhooks(Blueprint):
         if text and (not code or text.strip() != errors.ERRORS[code].title.strip()):
             told += f" (Twilio: {_shown(text)})"
         level = logging.ERROR if event == "stream-error" else logging.INFO
-        extra = {"streamSid": sid, "callSid": form.get("CallSid"), "event": event}
+        extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}
         logger.log(level, "Stream %s: %s", _shown(sid), told, extra=extra)
         request.environ[LOGGED] = ""
         return Response(status=204)

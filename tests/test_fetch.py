@@ -1,5 +1,6 @@
 """Twilio's HTTP requests, against servers of the test's own."""
 
+import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
@@ -22,6 +23,8 @@ def web():
         def do_GET(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append((self.command, self.path, dict(self.headers), body.decode()))
+            if self.path == "/slow":
+                return self.trickle()
             status, kind, answer = answers[self.path.partition("?")[0]]
             self.send_response(status)
             if status == 302:
@@ -33,6 +36,16 @@ def web():
             self.end_headers()
             self.wfile.write(answer)
 
+        def trickle(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # until nobody reads it
+                for _ in range(1000):
+                    self.wfile.write(b" ")
+                    if server_ends.wait(0.05):
+                        return
+
         do_POST = do_GET  # noqa: N815
 
         def log_message(self, *arguments):
@@ -40,12 +53,14 @@ def web():
 
     asked = []
     answers = {}
+    server_ends = threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         server.asked, server.answers = asked, answers
         server.url = f"http://127.0.0.1:{server.server_address[1]}"
         yield server
+        server_ends.set()
         server.shutdown()
         thread.join()
 
@@ -132,6 +147,13 @@ def test_an_address_that_leads_nowhere(url, code, capfd):
         ask(url)
     assert caught.value.code == code
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_that_never_ends(web, monkeypatch):
+    monkeypatch.setattr(fetch, "PATIENCE", 0.3)
+    with pytest.raises(CallError) as caught:
+        ask(f"{web.url}/slow")
+    assert str(caught.value) == f"11205 HTTP connection failure: {web.url}/slow was not answered within 0.3 s"
 
 
 def test_a_port_that_speaks_no_tls(web):

@@ -35,7 +35,7 @@ class Captions:
             if self.console:
                 self.console.remove(key)
             if text:
-                logger.info("%s%s", begin, text)
+                logger.info("%s%s", begin, text, extra={"stream": transcript.stream})
         elif self.console:
             room = max(shutil.get_terminal_size().columns - len(begin) - 1, 10)
             self.console.show(key, begin + (text if len(text) <= room else f"...{text[3 - room :]}"))
