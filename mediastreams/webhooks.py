@@ -34,9 +34,10 @@ def addresses(settings: Settings, port: int) -> list[str]:
             f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {port}` shows"
         ]
     web = f"https{settings.public_url.removeprefix('wss')}"
+    dials = "" if settings.dial_number else " (set DIAL_NUMBER to one that you can answer)"
     return [
         f"To paste into a TwiML Bin, as the Stream's url: {settings.public_url}/media",
-        f"Or without a Bin, as the number's webhook: {web}/twiml/start-stream",
+        f"Or without a Bin, as the number's webhook: {web}/twiml/start-stream{dials}",
     ]
 
 
@@ -83,7 +84,7 @@ class Webhooks(Blueprint):
             told += f' (name "{_shown(name)}")'
         if code := errors.find(text):
             told += f", {errors.meaning(code)}; check {errors.ERRORS[code].check}"
-        if text and (not code or text.strip() != errors.ERRORS[code].title.strip()):
+        if text and not (code and text.strip() in (str(code), errors.ERRORS[code].title.strip())):
             told += f" (Twilio: {_shown(text)})"
         level = logging.ERROR if event == "stream-error" else logging.INFO
         extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}

@@ -262,8 +262,13 @@ class TestAddresses:
         server.stop()
         assert server.lines[-2:] == [
             "To paste into a TwiML Bin, as the Stream's url: wss://a.example/b/media",
-            "Or without a Bin, as the number's webhook: https://a.example/b/twiml/start-stream",
+            "Or without a Bin, as the number's webhook: https://a.example/b/twiml/start-stream"
+            " (set DIAL_NUMBER to one that you can answer)",
         ]
+
+    def test_with_a_number_to_dial(self, start_server):
+        server = start_server(PUBLIC_URL="a.example", DIAL_NUMBER="+442071838750")
+        server.wait_for("as the number's webhook: https://a.example/twiml/start-stream$")
 
     def test_how_to_be_told(self, server):
         server.stop()
