@@ -84,7 +84,7 @@ def _answer(url: str, data: bytes | None, headers: dict[str, str]) -> tuple[byte
         with error:
             return CallError(11200, f"{url} was answered with {error.code} {_explanation(error)}")
     except (OSError, http.client.HTTPException, ValueError) as error:  # the last: a host that is none
-        return _failure(url, getattr(error, "reason", error))
+        return _failure(url, error.reason if isinstance(error, urllib.error.URLError) else error)
 
 
 def _open(request: Request) -> tuple[bytes, str]:
