@@ -68,6 +68,15 @@ LONGEST_SECONDS = 4 * 3600  # Twilio ends a call after 4 hours
 
 
 @dataclass(frozen=True)
+class Callback:
+    """The `statusCallback` of a stream: its `url`, the one that is signed, and its method."""
+
+    url: str
+    signed_url: str
+    method: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to call, and what is said there.
 
@@ -85,7 +94,7 @@ class Plan:
     bidirectional: bool
     account_sid: str
     name: str = ""
-    status_callback: "Callback | None" = None
+    status_callback: Callback | None = None
     digits: str = ""
     fast: bool = False
     drop: bool = False
@@ -96,15 +105,6 @@ class Plan:
     def chunks(self) -> int:
         """The number of chunks of each track."""
         return len(next(iter(self.tracks.values()))) // CHUNK_BYTES
-
-
-@dataclass(frozen=True)
-class Callback:
-    """The `statusCallback` of a stream: its `url`, the one that is signed, and its method."""
-
-    url: str
-    signed_url: str
-    method: str
 
 
 class OptionError(Exception):
@@ -500,6 +500,10 @@ def _document(
     """Return the TwiML of a file, or that which a server answers with when it is asked as Twilio would."""
     if not place.lower().startswith(("http://", "https://")):
         return twiml.load(place)
+    try:
+        signed_url = _public(place, settings)
+    except ValueError as error:
+        raise OptionError(f"--twiml {place}: {error}") from None
     form = {
         "AccountSid": account_sid,
         "ApiVersion": "2010-04-01",
@@ -512,7 +516,7 @@ def _document(
         "To": TO,
     }
     _say(f"Asking {printable(place)} for TwiML")
-    return fetch.twiml(place, form, auth_token, _public(place, settings))
+    return fetch.twiml(place, form, auth_token, signed_url)
 
 
 def _save_heard(options: argparse.Namespace, bidirectional: bool) -> Path:

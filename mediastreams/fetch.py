@@ -41,7 +41,7 @@ def twiml(url: str, form: Mapping[str, str], auth_token: str | None, signed_url:
     """
     body, kind = ask("POST", url, form, auth_token, signed_url)
     if kind not in _TWIML_TYPES:
-        raise CallError(12300, f"{url} is {kind or 'of no Content-Type'}, not text/xml")
+        raise CallError(12300, f"{url} is {kind}, not text/xml")
     if len(body) > MOST_BYTES:
         raise CallError(11750, f"{url} has more than {MOST_BYTES} bytes")
     return body

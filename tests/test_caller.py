@@ -281,6 +281,7 @@ class TestCommandLine:
             (["--parameter", "a=" + "b" * 499], "too long"),
             (["--parameter", b"a=\xff"], "in text"),
             (["--track", "both_tracks", "--digits", "1"], "on a bidirectional stream only"),
+            (["--twiml", "http://[a/start-stream"], "--twiml http://[a/start-stream: Invalid IPv6 URL"),
             (["--twiml", "no-such.xml"], "no-such.xml cannot be read"),
         ],
     )
