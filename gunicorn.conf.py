@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 
 from mediastreams.config import load
@@ -30,6 +31,11 @@ def when_ready(server):
         _settings, address[1] if isinstance(address, tuple) else _settings.http_server_port
     ):
         server.log.info(line)
+
+
+def post_fork(_server, _worker):
+    """Let a worker be ended before it is ready: the handler that it inherits would lose the signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def child_exit(_server, worker):

@@ -19,6 +19,8 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     does, while it answers new handshakes with 503; gunicorn's own would leave them to time out.
     """
 
+    house: House | None = None
+
     def run(self) -> None:
         """Serve until told to end."""
         self.house = House(load())
@@ -28,6 +30,9 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain, then let gunicorn end the worker; at a second signal at once."""
+        if self.house is None:  # no application is loaded yet
+            super().handle_exit(sig, frame)
+            return
         if self.house.live.draining:
             self.handle_quit(sig, frame)
             return

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -47,3 +48,17 @@ def test_a_bad_setting_is_one_line():
     assert server.process.returncode == 1
     assert re.search(r"^MAX_STREAMS='none' cannot be used: it must be a number from 1", printed, re.MULTILINE)
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05, 0.2])
+def test_it_ends_while_its_workers_begin(seconds):
+    """At any time: a worker has no handler for the signal before it is ready."""
+    environ = {**environment(), "HTTP_SERVER_PORT": "0"}
+    server = Server([sys.executable, "-m", "gunicorn", "-w", "2", "app:app"], ROOT, environ)
+    try:
+        server.wait_for("Booting worker", times=2)
+        time.sleep(seconds)  # not to wait for something: each moment is another case
+    finally:
+        printed = server.stop()
+    assert "Traceback" not in printed
+    assert server.process.returncode == 0
