@@ -101,6 +101,8 @@ class Webhooks(Blueprint):
                 form = request.form.to_dict(flat=False)
         except TimeoutError:
             raise self._refuse(408, "timeout", f"The request was not whole within {seconds:g} s.") from None
+        except OSError:  # gevent's, where the peer is gone before its body has come
+            raise self._refuse(400, "malformed", "The body of the request was cut off.") from None
         token = self._settings.twilio_auth_token
         if token is None:
             return
@@ -131,8 +133,8 @@ class Webhooks(Blueprint):
     def _refuse(status: int, reason: str, text: str, why: str = "") -> HTTPException:
         """Log a refused webhook in one line and return the refusal; `why` is more than the peer is told."""
         request.environ[LOGGED] = reason
-        request_line = _shown(f"{request.method} {request.path}")
-        logger.warning('%s: "%s" refused with %d, %s', request.remote_addr, request_line, status, why or text)
+        what = f'{request.remote_addr}: "{_shown(f"{request.method} {request.path}")}" refused with {status}'
+        logger.warning("%s, %s", what, printable(why or text))
         return refusal(status, text)
 
 

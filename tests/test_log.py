@@ -14,7 +14,7 @@ from test_stream import SID, FakeConnection, start
 from mediastreams.config import Settings
 from mediastreams.log import TEXT, JsonFormatter, configure, formatter
 from mediastreams.messages import Connected, Unknown
-from mediastreams.stream import Stream
+from mediastreams.stream import Stream, current
 
 FIELDS = ["time", "level", "module", "message", "streamSid", "callSid", "event"]
 
@@ -28,6 +28,7 @@ def record(message, *arguments, **extra):
 @pytest.fixture
 def show():
     """Return a function that makes a record's fields."""
+    current.set(None)  # another test's
     return lambda *arguments, **extra: json.loads(JsonFormatter().format(record(*arguments, **extra)))
 
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT, SECONDS, run
+from test_server import exchange
 from twilio.request_validator import RequestValidator
 
 from mediastreams import errors
@@ -193,6 +194,15 @@ class TestStreamStatus:
         assert ask(server, "/stream-status", {**STATUS, "more": "x" * 65536})[0] == 413
         assert "refused with 413, A webhook has 65536 bytes at most." in server_line(server, "413")
 
+    @pytest.mark.parametrize(
+        "kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
+    )
+    @pytest.mark.parametrize("path", ["/stream-status", "/twiml/start-stream"])
+    def test_a_body_that_is_cut_off(self, server, path, kind):
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\nContent-Type: {kind}\r\n\r\n"
+        exchange(server, head.encode() + b"StreamSid=1")
+        assert "Traceback" not in server.stop()
+
     def test_a_body_that_does_not_come(self, start_server):
         server = start_server(START_TIMEOUT="0.3")
         began = time.monotonic()
@@ -245,6 +255,13 @@ class TestSignature:
             f"; tried https://a.example{path}, https://a.example:443{path}. PUBLIC_URL must"
             in signed.lines[-1]
         )
+
+    def test_an_address_cannot_forge_a_line_of_the_log(self, signed):
+        exchange(signed, b"GET /twiml/start-stream?\x1b[2J\xc2\x80\xad HTTP/1.1\r\nHost: a\r\n\r\n")
+        signed.stop()
+        (line,) = signed.messages()
+        assert line.isprintable()
+        assert "?\\u001b[2J" in line
 
     def test_without_public_url_it_is_the_host(self, start_server):
         server = start_server(TWILIO_AUTH_TOKEN=TOKEN)
