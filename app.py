@@ -7,14 +7,15 @@ from flask import Flask
 
 from mediastreams import log
 from mediastreams.config import load
-from mediastreams.consumers import Consumers
+from mediastreams.consumers.feeds import Consumers
 from mediastreams.echo import echo
-from mediastreams.messages import Connected, Dtmf, Mark, Media, Start, Stop, Unknown, elide
-from mediastreams.server import serve
-from mediastreams.sockets import Sockets
-from mediastreams.stream import Stream
-from mediastreams.webhooks import Webhooks
-from mediastreams.websocket import WebSocket
+from mediastreams.protocol.messages import Connected, Dtmf, Mark, Media, Start, Stop, Unknown
+from mediastreams.server.handler import serve
+from mediastreams.server.sockets import Sockets
+from mediastreams.server.websocket import WebSocket
+from mediastreams.streams.stream import Stream
+from mediastreams.text import elide
+from mediastreams.web.webhooks import Webhooks
 
 settings = load()
 log.configure(settings)

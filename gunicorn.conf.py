@@ -6,18 +6,18 @@ import signal
 import tempfile
 
 from mediastreams.config import load
-from mediastreams.webhooks import addresses
+from mediastreams.web.webhooks import addresses
 
 _settings = load()
 _host = _settings.http_server_host
 
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{_settings.http_server_port}"
-worker_class = "mediastreams.worker.Worker"
+worker_class = "mediastreams.server.gunicorn_worker.Worker"
 # Beyond MAX_STREAMS a handshake is answered (503), and so is /healthz.
 worker_connections = _settings.max_streams + 100
 # A worker drains by itself; gunicorn must not kill it before.
 graceful_timeout = int(_settings.drain_timeout) + 10
-logger_class = "mediastreams.worker.Logger"
+logger_class = "mediastreams.server.gunicorn_worker.Logger"
 
 # The workers gather their metrics here, before one of them imports prometheus_client.
 _metrics = tempfile.mkdtemp(prefix="mediastreams-metrics-")

@@ -15,8 +15,8 @@ import time
 from array import array
 from pathlib import Path
 
-from mediastreams.messages import Media, Received, Start
-from mediastreams.stream import Stream
+from mediastreams.protocol.messages import Media, Received, Start
+from mediastreams.streams.stream import Stream
 
 handled: dict[str, array] = {}  # by callSid
 by_stream: dict[int, array] = {}  # the same, by the identity of the call's Stream

@@ -22,8 +22,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import calls  # noqa: E402
 
-from mediastreams import audio, caller, mulaw  # noqa: E402
-from mediastreams.track import RATE  # noqa: E402
+from mediastreams.audio import mulaw  # noqa: E402
+from mediastreams.audio.timeline import RATE  # noqa: E402
+from mediastreams.caller import __main__, sound_file  # noqa: E402
 
 HEARD = "heard.json"  # in the server's folder
 PAUSE = 1.5  # seconds between two times that the file is said
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         _serve()
         return 0
     options = _parser().parse_args(arguments)
-    speech = audio.read(options.audio)[0] + mulaw.SILENCE * round(PAUSE * RATE)
+    speech = sound_file.read(options.audio)[0] + mulaw.SILENCE * round(PAUSE * RATE)
     seconds = len(speech) * options.times / RATE
     here = os.sched_getaffinity(0)
     command = (sys.executable, str(Path(__file__).resolve()), "--serve")
@@ -83,7 +84,7 @@ def _serve() -> None:
     """Serve as `python app.py` does, and note each text and when each message was handled."""
     import lateness
 
-    from mediastreams.stream import Stream
+    from mediastreams.streams.stream import Stream
     from mediastreams.transcription.transcriber import Captions
 
     texts: list[tuple[object, ...]] = []
@@ -168,7 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--calls", type=int, default=1, metavar="N", help="calls at once (1)")
-    add("--audio", default=str(caller.SAMPLE), metavar="FILE.wav", help="what is said (the caller's sample)")
+    add(
+        "--audio", default=str(__main__.SAMPLE), metavar="FILE.wav", help="what is said (the caller's sample)"
+    )
     add("--words", default=SAMPLE_WORDS, help="the words of it")
     add("--times", type=int, default=3, metavar="N", help="how often it is said (3)")
     return parser

@@ -9,12 +9,13 @@ import logging
 
 from geventwebsocket.exceptions import WebSocketError
 
-from mediastreams.messages import Dtmf, Mark, Media, Start, Stop, printable
-from mediastreams.mulaw import SILENCE
-from mediastreams.playback import PARAMETER, VALUE, SendError
-from mediastreams.stream import Stream
-from mediastreams.track import RATE
-from mediastreams.websocket import WebSocket
+from mediastreams.audio.mulaw import SILENCE
+from mediastreams.audio.timeline import RATE
+from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Stop
+from mediastreams.server.websocket import WebSocket
+from mediastreams.streams.playback import PARAMETER, VALUE, SendError
+from mediastreams.streams.stream import Stream
+from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime
 
 from mediastreams.config import Settings
-from mediastreams.messages import Message, Unknown
-from mediastreams.stream import Stream, current
+from mediastreams.protocol.messages import Message, Unknown
+from mediastreams.streams.stream import Stream, current
 
 TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
 _NAMED = re.compile(r"\bMZ[0-9a-fA-F]{32}\b")

@@ -2,26 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, SECONDS, run_caller
+from support.calls import CAPTURED, VECTORS, say
+from support.server import ROOT, SECONDS, run_caller
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from mediastreams.messages import Dtmf, DtmfMetadata, Mark, MarkMetadata
-
-VECTORS = Path(__file__).parent / "vectors"
-CAPTURED = (VECTORS / "calls" / "captured.jsonl").read_text().splitlines()
-
-
-def say(server, messages):
-    """Send messages and wait until the server has closed the connection."""
-    with connect(server.url, compression=None) as ws:
-        for message in messages:
-            ws.send(message, text=True)
-        for _ in ws:
-            pass
+from mediastreams.protocol.messages import Dtmf, DtmfMetadata, Mark, MarkMetadata
 
 
 def test_it_is_one_screen_and_reads_like_the_tutorial():

@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from conftest import ROOT, run
+from support.server import ROOT, run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")

@@ -3,7 +3,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import run
+from support.server import run
 
 from mediastreams import config
 from mediastreams.config import SettingError, Settings

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from conftest import ROOT, SECONDS, run_caller
-from test_wav import channels_of
+from support.server import ROOT, SECONDS, run_caller
+from support.sound import channels_of
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from mediastreams import audio
-from mediastreams.caller import SAMPLE
-from mediastreams.messages import Connected, Media, MediaMetadata, Start, StartMetadata
+from mediastreams.caller import sound_file
+from mediastreams.caller.__main__ import SAMPLE
+from mediastreams.protocol.messages import Connected, Media, MediaMetadata, Start, StartMetadata
 
 SID = "MZ" + "0123456789abcdef" * 2
 CONNECT = str(ROOT / "twiml" / "connect-stream.xml")
@@ -51,7 +51,7 @@ def test_what_is_heard_is_what_was_said_a_second_later(server, tmp_path):
     printed = call(server, "--save-heard", str(heard))
     assert "Warning" not in printed
     (codes,) = channels_of(heard)
-    said = audio.read(str(SAMPLE))[0]
+    said = sound_file.read(str(SAMPLE))[0]
     begin = codes.index(said[3200:8000]) - 3200
     assert 8000 <= begin < 12000  # a second of silence, and what the machine took to answer
     assert set(codes[:begin]) == {0xFF}
@@ -75,7 +75,7 @@ def test_a_key_begins_it_anew(server, tmp_path):
     heard = tmp_path / "heard.wav"
     call(server, "--save-heard", str(heard), "--digits", "1", "--seconds", "4")
     (codes,) = channels_of(heard)
-    said = audio.read(str(SAMPLE))[0]
+    said = sound_file.read(str(SAMPLE))[0]
     begin = codes.index(said[8000:12000])
     assert 16000 <= begin + 4000 <= 24000  # the key was pressed at 0.5 s
     assert set(codes[:11000]) == {0xFF}
@@ -111,7 +111,7 @@ def test_who_hangs_up_rudely_leaves_an_account(server):
 
 def test_whatever_is_said(speak):
     header = MediaMetadata(
-        chunk=1, timestamp=0, payload=(ROOT / "mediastreams" / "sample.wav").read_bytes()[:160]
+        chunk=1, timestamp=0, payload=(ROOT / "mediastreams" / "caller" / "sample.wav").read_bytes()[:160]
     )
     sent = speak(start(bidirectional="true"), Media(2, header, SID).to_json(), media(2))
     assert [next(sent)["event"] for _ in range(3)] == ["media", "mark", "media"]

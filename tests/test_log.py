@@ -6,15 +6,15 @@ import re
 import sys
 
 import pytest
-import test_app
-from conftest import ROOT, Server, environment, run_caller
-from test_app import CAPTURED
-from test_stream import SID, FakeConnection, start
+from support import calls
+from support.calls import CAPTURED
+from support.server import ROOT, Server, environment, run_caller
+from support.streams import SID, FakeConnection, start
 
 from mediastreams.config import Settings
 from mediastreams.log import TEXT, JsonFormatter, configure, formatter
-from mediastreams.messages import Connected, Unknown
-from mediastreams.stream import Stream, current
+from mediastreams.protocol.messages import Connected, Unknown
+from mediastreams.streams.stream import Stream, current
 
 FIELDS = ["time", "level", "module", "message", "streamSid", "callSid", "event"]
 
@@ -105,7 +105,7 @@ def objects(lines):
 
 def test_a_call(start_server):
     server = start_server(LOG_FORMAT="json")
-    test_app.say(server, [*CAPTURED[:10], "{}", *CAPTURED[10:]])
+    calls.say(server, [*CAPTURED[:10], "{}", *CAPTURED[10:]])
     server.wait_for("messages lost")
     server.stop()
     logged = objects(server.lines)

@@ -12,9 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SECONDS, Server, environment, run_caller, sounds_like
+from support.server import ROOT, SECONDS, Server, environment, run_caller, sounds_like
 
-from mediastreams.meter import line
+from mediastreams.consumers.level_meter import line
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w*)\n(.*?)\n *```$", README, re.DOTALL | re.MULTILINE)

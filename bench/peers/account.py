@@ -1,4 +1,4 @@
-"""What the Python peers share: what app.py and mediastreams/stream.py do with each message of a call."""
+"""What the Python peers share: what `app.py` and its stream do with each message of a call."""
 
 import asyncio
 import atexit

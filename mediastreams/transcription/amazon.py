@@ -15,10 +15,10 @@ import struct
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit
 
-from mediastreams import mulaw
-from mediastreams.track import RATE
-from mediastreams.transcription.cloud import Backlog, CloudError
-from mediastreams.transcription.dialogue import Dialogue
+from mediastreams.audio import mulaw
+from mediastreams.audio.timeline import RATE
+from mediastreams.transcription.session import Backlog, CloudError
+from mediastreams.transcription.websocket_engine import Dialogue
 
 _PATH = "/stream-transcription-websocket"
 _PRELUDE = struct.Struct(">III")  # total length, length of the headers, checksum of both

@@ -6,7 +6,7 @@ GOOGLE_APPLICATION_CREDENTIALS; GOOGLE_SPEECH_ENDPOINT is another server's addre
 TLS and keys, on this machine.
 
 Source: https://cloud.google.com/speech-to-text/docs/transcribe-streaming-audio
-Started by the server, as `python -m mediastreams.transcription.google` (`process`).
+Started by the server, as `python -m mediastreams.transcription.google` (`process_engine`).
 """
 
 import importlib.util
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from mediastreams.track import RATE
-from mediastreams.transcription import pipe
-from mediastreams.transcription.cloud import Backlog, CloudError, recognise
+from mediastreams.audio.timeline import RATE
+from mediastreams.transcription import process_protocol
+from mediastreams.transcription.session import Backlog, CloudError, recognise
 
 INSTALL = "pip install -r requirements-google.txt"
 # Google ends a stream after 305 s.
@@ -104,32 +104,32 @@ def follow(speech: Speech, number: int, backlog: Backlog) -> None:
     """Recognise one track to its end."""
     say = partial(_say, number)
     recognise(backlog, speech.session, SESSION_SECONDS, say, time.sleep)
-    pipe.write(id=number, ended=True, dropped=backlog.dropped / RATE)
+    process_protocol.write(id=number, ended=True, dropped=backlog.dropped / RATE)
 
 
 def _say(number: int, warning: str) -> None:
-    pipe.write(id=number, warning=warning)
+    process_protocol.write(id=number, warning=warning)
 
 
 def _tell(number: int, text: str, final: bool, start: float, end: float) -> None:
-    pipe.write(id=number, text=text, final=final, start=start, end=end)
+    process_protocol.write(id=number, text=text, final=final, start=start, end=end)
 
 
 def main() -> int:
     """Serve; return the exit status: 3 where there is no client to be had, and an event says why."""
-    source = pipe.take_over()
+    source = process_protocol.take_over()
     try:
         speech = Speech(*sys.argv[1:])
     except Exception as error:  # such as no credentials
-        pipe.write(failed=f"{error}".partition("\n")[0])
+        process_protocol.write(failed=f"{error}".partition("\n")[0])
         return 3
     backlogs: dict[int, Backlog] = {}
-    for number, kind, audio in pipe.read(source):
+    for number, kind, audio in process_protocol.read(source):
         backlog = backlogs.get(number)
         if backlog is None:
             backlog = backlogs[number] = Backlog(partial(_tell, number), threading.Event())
             threading.Thread(target=follow, args=(speech, number, backlog), daemon=True).start()
-        if kind == pipe.END:
+        if kind == process_protocol.END:
             backlog.finish()
             del backlogs[number]
         else:

@@ -4,14 +4,15 @@ import logging
 import shutil
 import time
 
-from mediastreams.console import Console
-from mediastreams.consumer import Consumer
-from mediastreams.messages import Media, Track, printable
-from mediastreams.mulaw import SILENCE
-from mediastreams.stream import Stream
-from mediastreams.track import RATE, Places, TrackAccount
-from mediastreams.transcript import Transcript
-from mediastreams.transcription.engine import Engine
+from mediastreams.audio.mulaw import SILENCE
+from mediastreams.audio.timeline import RATE, Places, TrackAccount
+from mediastreams.consumers.base import Consumer
+from mediastreams.protocol.messages import Media, Track
+from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import Transcript
+from mediastreams.terminal import Console
+from mediastreams.text import printable
+from mediastreams.transcription.base import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from urllib.parse import urlencode, urlsplit
 import gevent
 import gevent.socket
 
-from mediastreams.client import Client
-from mediastreams.track import RATE
-from mediastreams.transcription.cloud import Backlog, CloudError
-from mediastreams.transcription.dialogue import MOST_BYTES, PATIENCE, Dialogue
+from mediastreams.audio.timeline import RATE
+from mediastreams.transcription.session import Backlog, CloudError
+from mediastreams.transcription.websocket_engine import MOST_BYTES, PATIENCE, Dialogue
+from mediastreams.websocket_client import Client
 
 MODEL = "en-US_Telephony"
 IAM = "https://iam.cloud.ibm.com"

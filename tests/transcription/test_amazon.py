@@ -11,14 +11,14 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.eventstream import EventStreamBuffer
-from conftest import run, run_caller
 from hypothesis import given
 from hypothesis import strategies as st
+from support.provider import SAID, Hearing, call_is_shown, shown
+from support.server import run, run_caller
 from websockets.exceptions import ConnectionClosed
 
-from mediastreams import mulaw
+from mediastreams.audio import mulaw
 from mediastreams.transcription.amazon import decode_event, encode_event, presign
-from transcription.conftest import SAID, Hearing, call_is_shown, shown
 
 KEYS = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOW = datetime(2026, 11, 22, 18, 0, 0, tzinfo=UTC)

@@ -6,10 +6,9 @@ from itertools import pairwise
 
 import grpc
 import pytest
-from conftest import run_caller
 from google.cloud import speech_v1 as speech
-
-from transcription.conftest import SAID, Hearing, call_is_shown, shown
+from support.provider import SAID, Hearing, call_is_shown, shown
+from support.server import run_caller
 
 
 class Google:
@@ -120,7 +119,7 @@ def test_no_key_is_one_line(start_server, tmp_path):
 def test_a_session_ends_before_googles_limit(google, monkeypatch):
     """The next one begins with what had no final words in the one before."""
     from mediastreams.transcription import google as module
-    from mediastreams.transcription.cloud import Backlog, recognise
+    from mediastreams.transcription.session import Backlog, recognise
 
     heard, said = [], []
     backlog = Backlog(lambda *told: heard.append(told), threading.Event())

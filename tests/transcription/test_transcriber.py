@@ -3,13 +3,13 @@
 import logging
 
 import pytest
-from test_stream import SID, FakeConnection, media, start
+from support.streams import SID, FakeConnection, media, start
 
 from mediastreams.config import Settings
-from mediastreams.stream import Stream
-from mediastreams.transcript import Transcript
+from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import Transcript
 from mediastreams.transcription import transcriber
-from mediastreams.transcription.engine import Engine, Recognition
+from mediastreams.transcription.base import Engine, Recognition
 from mediastreams.transcription.transcriber import Captions, Transcriber
 
 

@@ -7,10 +7,9 @@ import threading
 from urllib.parse import parse_qs
 
 import pytest
-from conftest import run, run_caller
+from support.provider import SAID, Hearing, call_is_shown, shown
+from support.server import run, run_caller
 from websockets.exceptions import ConnectionClosed
-
-from transcription.conftest import SAID, Hearing, call_is_shown, shown
 
 KEY, TOKEN = "the-api-key", "token-of-the-day"
 
@@ -169,7 +168,7 @@ def test_an_answer_that_is_none(start, provider, answer):
     assert run_caller(server.url, "--seconds", "0.5").returncode == 0
     server.wait_for("Stream MZ")
     printed = server.stop()
-    assert len(re.findall(r"WARNING in dialogue: .*inbound: Watson: .*: tried again", printed)) == 1
+    assert len(re.findall(r"WARNING in websocket_engine: .*inbound: Watson: .*: tried again", printed)) == 1
     assert "Traceback" not in printed
 
 

@@ -1,0 +1,1 @@
+"""Mu-law audio: the codec, the WAV file, the timeline of a track. No sockets."""

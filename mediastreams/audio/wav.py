@@ -1,0 +1,160 @@
+"""A WAV file of mu-law at 8 kHz that is written while it grows, and valid whenever the writer dies.
+
+Source: Multimedia Programming Interface and Data Specifications 1.0, "Waveform Audio File Format", and
+its revision (1994) for formats other than PCM: `fmt ` with the size of its extension, and `fact`.
+
+The standard library's `wave` cannot write format 7; libsndfile's header says 0 samples until it is closed.
+"""
+
+import contextlib
+import errno
+import os
+import struct
+from pathlib import Path
+
+from mediastreams.audio.mulaw import SILENCE
+from mediastreams.audio.timeline import RATE
+
+_WAVE_FORMAT_MULAW = 7
+_HEADER = struct.Struct("<4sI4s 4sIHHIIHHH 4sII 4sI")
+_MOST_BYTES = 2**32 - 1 - _HEADER.size  # sizes have 32 bits
+_FAR = 3 * RATE  # samples between what is written at once
+_BLOCK = SILENCE * 65536
+
+
+class _Run:
+    """Audio of one channel without a break, to be written: from the place `start` to `end`."""
+
+    __slots__ = ("end", "parts", "start")
+
+    def __init__(self) -> None:
+        self.start = self.end = 0
+        self.parts: list[bytes] = []
+
+
+class WavFile:
+    """A new mu-law WAV file, readable and writable by its owner only.
+
+    Audio is put at places, in samples on any scale; the first sample of the file is the least place of the
+    first `flush`. `origin` is that place, None before. `samples` is how many each channel has in the file.
+    Where no audio was put there is silence.
+
+    Audio is written by `flush`, or when a second of it has gathered, and then the sizes in the header: the
+    file is valid at all times.
+
+    Raises `FileExistsError` where the file is there already, and `OSError` where it cannot be written.
+    """
+
+    __slots__ = ("_channels", "_file", "_runs", "origin", "samples")
+
+    def __init__(self, path: Path, channels: int) -> None:
+        self.origin: int | None = None
+        self.samples = 0
+        self._channels = channels
+        self._runs = [_Run() for _ in range(channels)]
+        # Not buffered: a full disk is then met by the write, and not again by each close.
+        self._file = open(path, "x+b", buffering=0, opener=open_private)  # noqa: SIM115
+        try:
+            self._write_header()
+        except OSError:
+            self._file.close()
+            path.unlink()
+            raise
+
+    def put(self, channel: int, place: int, mulaw: bytes) -> None:
+        """Put audio of one channel (0 is the left one) at a place."""
+        run = self._runs[channel]
+        if place != run.end or run.end - run.start >= RATE:
+            if run.parts:
+                self.flush()
+            run.start = place
+        run.parts.append(mulaw)
+        run.end = place + len(mulaw)
+
+    def flush(self) -> None:
+        """Write what was put. What is before the first sample of the file is left out."""
+        pieces = [(n, run.start, b"".join(run.parts)) for n, run in enumerate(self._runs) if run.parts]
+        for run in self._runs:
+            run.start = run.end
+            run.parts.clear()
+        if not pieces:
+            return
+        if self.origin is None:
+            self.origin = min(place for _, place, _ in pieces)
+        self._write_pieces(pieces, self.origin)
+
+    def _write_pieces(self, pieces: list[tuple[int, int, bytes]], origin: int) -> None:
+        """Write audio of channels (each with its channel and its place) where it belongs in the file."""
+        channels = self._channels
+        start = min(place for _, place, _ in pieces) - origin
+        stop = max(place + len(mulaw) for _, place, mulaw in pieces) - origin
+        if len(pieces) > 1 and stop - start > _FAR:
+            for piece in pieces:
+                self._write_pieces([piece], origin)
+            return
+        start = max(start, 0)
+        if stop <= start:
+            return
+        if stop * channels > _MOST_BYTES:
+            raise OSError(errno.EFBIG, "a WAV file holds 4 GiB at the most")
+        window = self._window(start, stop)
+        for channel, place, mulaw in pieces:
+            at = place - origin - start
+            if at < 0:
+                mulaw, at = mulaw[-at:], 0
+            window[at * channels + channel : (at + len(mulaw)) * channels : channels] = mulaw
+        self._write(start * channels, window)
+        if stop > self.samples:
+            self.samples = stop
+            if self.samples * channels % 2:
+                self._write(self.samples * channels, b"\0")  # chunks are padded to an even size
+            self._write_header()
+
+    def close(self) -> None:
+        """Write what was put, and close the file. It ends behind its last sample. A second time is none."""
+        if self._file.closed:
+            return
+        try:
+            self.flush()
+        finally:
+            size = self.samples * self._channels
+            with contextlib.suppress(OSError):
+                # A full disk may have taken a part of the last write.
+                self._file.truncate(_HEADER.size + size + size % 2)
+                self._write_header()
+            self._file.close()
+
+    def _window(self, start: int, stop: int) -> bytearray:
+        """Return what the file has from `start` to `stop`, with silence where it has nothing yet."""
+        channels = self._channels
+        while self.samples < start:
+            size = min(len(_BLOCK) // channels, start - self.samples)
+            self._write(self.samples * channels, _BLOCK[: size * channels])
+            self.samples += size
+        window = bytearray(SILENCE * ((stop - start) * channels))
+        if start < self.samples:
+            self._file.seek(_HEADER.size + start * channels)
+            there = self._file.read((min(stop, self.samples) - start) * channels) or b""
+            window[: len(there)] = there
+        return window
+
+    def _write(self, offset: int, data: bytes | bytearray) -> None:
+        self._file.seek(_HEADER.size + offset)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def _write_header(self) -> None:
+        channels, size = self._channels, self.samples * self._channels
+        header = _HEADER.pack(
+            *(b"RIFF", _HEADER.size - 8 + size + size % 2, b"WAVE"),
+            *(b"fmt ", 18, _WAVE_FORMAT_MULAW, channels, RATE, RATE * channels, channels, 8, 0),
+            *(b"fact", 4, self.samples),
+            *(b"data", size),
+        )
+        self._write(-_HEADER.size, header)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file for `open`; a new one is for its owner only."""
+    return os.open(path, flags, 0o600)

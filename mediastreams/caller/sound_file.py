@@ -1,0 +1,37 @@
+"""A person's sound file as a phone carries it: 8 kHz mu-law, one bytes object a channel."""
+
+import numpy
+import soundfile
+import soxr
+
+from mediastreams.audio import mulaw
+from mediastreams.audio.timeline import RATE
+
+
+class AudioError(Exception):
+    """A sound file that cannot be played into a call; the sentence says which and why."""
+
+
+def read(path: str) -> list[bytes]:
+    """Return the channels of a sound file, one (mono) or two (left, right), as 8 kHz mu-law.
+
+    The file may have any sample rate and any encoding that libsndfile reads, such as WAV with 16-bit PCM
+    or mu-law. Mu-law at 8 kHz comes through unchanged, but that a negative zero (0x7F) becomes a
+    positive one (0xFF). Raises `AudioError` where the file cannot be read, is empty or has more channels.
+    """
+    try:
+        with open(path, "rb") as file:
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from None
+    except (soundfile.SoundFileError, TypeError):  # the latter: a name that says it has no header
+        raise AudioError(f"{path} cannot be read: it is not a sound file that libsndfile knows") from None
+    channels = samples.shape[1]
+    if channels > 2:
+        raise AudioError(f"{path} has {channels} channels: it must be mono, or stereo with the caller left")
+    if rate != RATE and len(samples):
+        samples = soxr.resample(samples, rate, RATE)
+    if not len(samples):
+        raise AudioError(f"{path} holds no sound")
+    pcm = (numpy.nan_to_num(samples) * 32768).round().clip(-32768, 32767).astype("<i2")
+    return [mulaw.encode(pcm[:, i].tobytes()) for i in range(channels)]

@@ -1,0 +1,288 @@
+"""A stream's audio as a WAV file, and its account as JSON beside it.
+
+    <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.wav
+    <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.json
+
+and, where what is said is transcribed, a `.vtt` of the same name (`transcript`).
+
+The time is that of `start`, in UTC. One track is mono; of two, inbound is left and outbound right. Each
+chunk stands where its `timestamp` says (`track`), so that a second in the file is a second of the call; what
+did not come is silence.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mediastreams.audio.timeline import RATE, TrackAccount
+from mediastreams.audio.wav import WavFile, open_private
+from mediastreams.consumers.base import Consumer
+from mediastreams.protocol.messages import Dtmf, Mark, Media, MediaMetadata, Start, Track
+from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import webvtt
+
+logger = logging.getLogger(__name__)
+
+_STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
+_MOST_NOTED = 1000  # keys, and marks
+_LONGEST = 200  # characters of each
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_MOST_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
+
+
+def unusable(folder: str) -> str | None:
+    """Say why no recording can be made in `folder` as things stand; None where it seems to be possible."""
+    path = Path(folder).absolute()
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir():
+        return f"{path} is not a folder"
+    return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
+
+
+class Recording(Consumer):
+    """Records its stream into `folder`, which is made where it is missing.
+
+    Where that fails, one line in the log says why, and the recording ends: the file has what was
+    written before. The account is there from the start, and whole at the end of the stream; where the server
+    is killed, it has no `end`. A stream whose SID is not one of Twilio's is not recorded, since it names the
+    file.
+    """
+
+    def __init__(self, stream: Stream, folder: str) -> None:
+        super().__init__(stream)
+        self._folder = Path(folder)
+        self._path = self._folder  # of the WAV file
+        self._wav: WavFile | None = None
+        self._error: str | None = None  # why it has ended before its time
+        self._channels: dict[Track, int] = {}
+        # Not those of the stream, which are ahead by what waits to be recorded.
+        self._tracks: dict[Track, TrackAccount] = {}
+        self._dtmf: list[dict[str, Any]] = []
+        self._marks: list[dict[str, Any]] = []
+        self._saved_transcripts = 0
+        self._has_named_track = self._has_named_early = False
+
+    def start(self, message: Start) -> None:
+        """Create both files."""
+        if not _STREAM_SID.fullmatch(message.stream_sid):
+            logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
+            return
+        tracks = [name for name in ("inbound", "outbound") if name in message.start.tracks] or ["inbound"]
+        self._channels = {name: channel for channel, name in enumerate(tracks)}
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._create(message.stream_sid)
+        except OSError as error:
+            folder, why = str(self._folder), error.strerror
+            logger.error(
+                "Stream %s: not recorded, RECORDINGS_DIR=%r cannot be used: %s", self.stream.name, folder, why
+            )
+            return
+        try:
+            self._save_account()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._give_up(error)
+            else:
+                self._name_account(error)
+
+    def media(self, message: Media) -> None:
+        """Put the audio where it belongs."""
+        wav, media = self._wav, message.media
+        track = self._tracks.get(media.track) or self._first_of(media)
+        if wav is None or track is None or self._error is not None:
+            return
+        payload = media.payload
+        place = track.place(media.timestamp, len(payload))
+        if wav.origin is not None and place < wav.origin and not self._has_named_early:
+            self._has_named_early = True
+            logger.warning(
+                "Stream %s: audio of %s from before the recording began is left out",
+                self.stream.name,
+                media.track,
+            )
+        channel = self._channels[media.track]
+        try:
+            if track.jump >= 0 or track.is_wild:
+                wav.put(channel, place, payload)
+            else:
+                for part in track.fills:
+                    wav.put(channel, part.start, payload[part.start - place : part.stop - place])
+        except OSError as error:
+            self._give_up(error)
+
+    def dtmf(self, message: Dtmf) -> None:
+        """Note the key and when it was pressed."""
+        if len(self._dtmf) < _MOST_NOTED:
+            self._dtmf.append({"digit": message.dtmf.digit[:_LONGEST], "at": self._now()})
+
+    def mark(self, message: Mark) -> None:
+        """Note the mark and when it came back."""
+        if len(self._marks) < _MOST_NOTED:
+            self._marks.append({"name": message.mark.name[:_LONGEST], "at": self._now()})
+
+    def flush(self) -> None:
+        """Write what was put, and what was said."""
+        if self._wav is None or self._error is not None:
+            return
+        try:
+            self._wav.flush()
+            self._save_transcripts()
+        except OSError as error:
+            self._give_up(error)
+
+    def stop(self) -> None:
+        """Write the rest, and the account as it is at the end."""
+        if self._wav is None:
+            return
+        if self._error is None:
+            try:
+                self._wav.close()
+            except OSError as error:
+                self._give_up(error)
+        try:
+            self._save_transcripts()
+            self._save_account()
+        except OSError as error:
+            if self._error is None:
+                self._name_account(error)
+        else:
+            if self._error is None:
+                seconds = self._wav.samples / RATE
+                logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
+
+    def _create(self, stream_sid: str) -> None:
+        started_at = self.stream.started_at
+        assert started_at is not None
+        name = f"{started_at:%Y%m%dT%H%M%S}.{started_at.microsecond // 1000:03}Z-{stream_sid}"
+        for n in range(1, _MOST_OF_A_NAME + 1):
+            path = self._folder / f"{name if n == 1 else f'{name}-{n}'}.wav"
+            with contextlib.suppress(FileExistsError):
+                self._wav = WavFile(path, len(self._channels))
+                self._path = path
+                return
+        raise FileExistsError(errno.EEXIST, f"{_MOST_OF_A_NAME} files of this name are there already")
+
+    def _give_up(self, error: OSError) -> None:
+        assert self._wav is not None
+        self._error = error.strerror or str(error)
+        logger.error("Stream %s: the recording %s ends: %s", self.stream.name, self._path, self._error)
+        with contextlib.suppress(OSError):
+            self._wav.close()
+
+    def _name_account(self, error: OSError) -> None:
+        logger.error(
+            "Stream %s: the account of %s cannot be written: %s", self.stream.name, self._path, error.strerror
+        )
+
+    def _first_of(self, media: MediaMetadata) -> TrackAccount | None:
+        """Return a track's account with its first chunk; None where it is not one of the stream's."""
+        name = media.track
+        if name in self._channels:
+            other = next(iter(self._tracks.values()), None)
+            return self._tracks.setdefault(name, TrackAccount(media.timestamp, other))
+        if self._wav is not None and not self._has_named_track:
+            self._has_named_track = True
+            logger.warning("Stream %s: %s is not among its tracks, not recorded", self.stream.name, name)
+        return None
+
+    def _seconds(self, place: int) -> float:
+        """Return where in the file a place is, in seconds to the millisecond; 0.0 before its beginning."""
+        origin = self._wav.origin if self._wav is not None else None
+        if origin is None:
+            origin = min((track.first for track in self._tracks.values()), default=0)
+        return round(max(place - origin, 0) / RATE, 3)
+
+    def _now(self) -> float:
+        return self._seconds(max((track.end for track in self._tracks.values()), default=0))
+
+    def _save_account(self) -> None:
+        """Put the account in the place of the last one, whole or not at all. Raises `OSError`."""
+        self._save(".json", json.dumps(self._account(), indent=2, ensure_ascii=False) + "\n")
+
+    def _save_transcripts(self) -> None:
+        transcripts = list(self.stream.transcripts)
+        if len(transcripts) > self._saved_transcripts:
+            self._save(".vtt", webvtt(transcripts))
+            self._saved_transcripts = len(transcripts)
+
+    def _save(self, suffix: str, text: str) -> None:
+        path = self._path.with_suffix(suffix)
+        draft = self._path.with_suffix(f"{suffix}.part")
+        try:
+            draft.unlink(missing_ok=True)  # what a crash has left, or somebody has put there
+            with open(draft, "xb", opener=open_private) as file:
+                # A peer's words may hold half of a surrogate pair, which has no UTF-8.
+                file.write(text.encode(errors="backslashreplace"))
+            draft.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
+
+    def _account(self) -> dict[str, Any]:
+        stream, wav = self.stream, self._wav
+        assert stream.start is not None
+        assert wav is not None
+        start = stream.start.start
+        return {
+            "streamSid": start.stream_sid,
+            "callSid": start.call_sid,
+            "accountSid": start.account_sid,
+            "tracks": start.tracks,
+            "customParameters": start.custom_parameters,
+            "start": _utc(stream.started_at),
+            "end": _utc(stream.ended_at),
+            "ended": stream.ending or None,
+            "recording": self._path.name,
+            "duration": round(wav.samples / RATE, 3),
+            "error": self._error,
+            "messages": {
+                "received": stream.received,
+                "lost": stream.lost,
+                "late": stream.late,
+                "bad": stream.bad,
+            },
+            "media": {
+                name: {
+                    "chunks": track.chunks,
+                    "bytes": track.bytes,
+                    "missing": round(track.missing / RATE, 3),
+                    "gaps": [
+                        {"at": self._seconds(gap.start), "duration": round(len(gap) / RATE, 3)}
+                        for gap in track.gaps
+                    ],
+                }
+                for name, track in self._tracks.items()
+            },
+            "lost": [
+                {
+                    "sequenceNumber": loss.numbers.start,
+                    "messages": len(loss.numbers),
+                    "at": self._seconds(loss.place),
+                }
+                for loss in stream.losses
+            ],
+            "dtmf": self._dtmf,
+            "marks": self._marks,
+            "transcripts": [
+                {
+                    "track": transcript.track,
+                    "text": transcript.text,
+                    "start": round(transcript.start, 3),
+                    "end": round(transcript.end, 3),
+                }
+                for transcript in stream.transcripts
+            ],
+        }
+
+
+def _utc(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

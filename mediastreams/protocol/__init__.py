@@ -1,0 +1,1 @@
+"""What Twilio documents: messages, signatures, TwiML, error codes. No I/O."""

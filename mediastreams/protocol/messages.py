@@ -1,0 +1,301 @@
+"""Twilio's Media Streams messages as types: `parse` what arrives, `to_json` what is sent.
+
+Every message is one JSON object in one WebSocket text message. The classes carry Twilio's own words,
+in snake case: `sequenceNumber` is `sequence_number`. Numbers that Twilio sends as strings
+(`sequenceNumber`, `chunk`, `timestamp`) are ints here; the base64 `payload` is bytes, one mu-law
+sample at 8 kHz each. Printing a message shows it as JSON with the payload elided, because what was
+said on a phone call does not belong in a log.
+
+Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages
+
+msgspec decodes JSON, types and base64 in one call: 1.2 us a message, where json and b64decode take
+4.7 us and check nothing.
+"""
+
+import re
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from mediastreams.text import elide, printable
+
+Track = Literal["inbound", "outbound"]
+
+# Twilio counts from 0 or 1; 64 bits keep what a peer invents within what a file format can hold.
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+_EVENT_SHOWN = 64
+
+
+class MessageError(Exception):
+    """A text that is not one of Twilio's messages.
+
+    `path` is the JSON path of the fault (`$.media.payload`; `$` is the whole message), `reason` says
+    what is wrong there.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return printable(f"{self.path}: {self.reason}")
+
+
+class Message(Struct, gc=False, rename="camel", tag_field="event"):
+    """What all messages share: their JSON, whole for the wire and elided for the log.
+
+    `gc=False`: a message never refers to another, so the garbage collector need not look at them.
+    """
+
+    def _fields(self) -> dict[str, object]:
+        fields: dict[str, object] = msgspec.to_builtins(self)
+        for level in (fields, fields.get("media")):
+            if isinstance(level, dict):
+                level.update({k: str(level[k]) for k in _NUMBERS_AS_STRINGS if k in level})
+        return fields
+
+    def to_json(self) -> str:
+        """Return the message as the JSON text that goes over the WebSocket, as Twilio writes it."""
+        return msgspec.json.encode(self._fields()).decode()
+
+    def __str__(self) -> str:
+        fields = self._fields()
+        media = fields.get("media")
+        if isinstance(media, dict):
+            media["payload"] = elide(self.media.payload)  # type: ignore[attr-defined]
+        return printable(msgspec.json.encode(fields).decode())
+
+    __repr__ = __str__
+
+
+_NUMBERS_AS_STRINGS = ("sequenceNumber", "chunk", "timestamp")
+
+
+class Metadata(Struct, gc=False, rename="camel"):
+    """The object inside a message that carries its content, under the event's own name."""
+
+
+# Received from Twilio
+
+
+class Connected(Message, tag="connected"):
+    """The first message: which protocol follows. It alone has no `sequenceNumber` and no `streamSid`."""
+
+    protocol: str
+    version: str
+
+
+class MediaFormat(Metadata):
+    """The format of every payload; Twilio documents these values as the only ones."""
+
+    encoding: str = "audio/x-mulaw"
+    sample_rate: int = 8000
+    channels: int = 1
+
+
+class StartMetadata(Metadata):
+    """What the stream is: whose call, which tracks, and the `<Parameter>`s of its TwiML."""
+
+    account_sid: str
+    stream_sid: str
+    call_sid: str
+    tracks: tuple[Track, ...] = ("inbound",)
+    media_format: MediaFormat = field(default_factory=MediaFormat)
+    custom_parameters: dict[str, str] = field(default_factory=dict)
+
+
+class Start(Message, tag="start"):
+    """Sent once, directly after `connected`."""
+
+    sequence_number: Number
+    start: StartMetadata
+    stream_sid: str
+
+
+class MediaMetadata(Metadata, kw_only=True):
+    """One chunk of one track's audio, 20 ms (160 bytes) as a rule.
+
+    `timestamp` is in milliseconds from the start of the stream; the first is seldom 0. Whether
+    `chunk` counts per track or for all is not documented, so nothing here relies on it.
+    """
+
+    # The first captures of 2019 have no track; what they carry is the caller's voice.
+    track: Track = "inbound"
+    chunk: Number
+    timestamp: Number
+    payload: bytes
+
+
+class Media(Message, tag="media"):
+    """Audio."""
+
+    sequence_number: Number
+    media: MediaMetadata
+    stream_sid: str
+
+
+class DtmfMetadata(Metadata, kw_only=True):
+    """The key that was pressed; `track` is `inbound_track`, in another vocabulary than a media track."""
+
+    track: str = "inbound_track"
+    digit: str
+
+
+class Dtmf(Message, tag="dtmf"):
+    """A key was pressed. Only on bidirectional streams (`<Connect><Stream>`)."""
+
+    stream_sid: str
+    sequence_number: Number
+    dtmf: DtmfMetadata
+
+
+class MarkMetadata(Metadata):
+    """The name that the server gave its mark."""
+
+    name: str
+
+
+class Mark(Message, tag="mark"):
+    """Audio up to the server's mark was played, or cleared. Only on bidirectional streams."""
+
+    sequence_number: Number
+    stream_sid: str
+    mark: MarkMetadata
+
+
+class StopMetadata(Metadata):
+    """Whose call it was."""
+
+    account_sid: str
+    call_sid: str
+
+
+class Stop(Message, tag="stop"):
+    """The stream was stopped or the call has ended. A dropped connection sends none."""
+
+    sequence_number: Number
+    stop: StopMetadata
+    stream_sid: str
+
+
+class Unknown(Struct):
+    """A message whose `event` is none of the above: Twilio may add some. `event` names it."""
+
+    event: str
+
+    def __str__(self) -> str:
+        name = self.event
+        return printable(name if len(name) <= _EVENT_SHOWN else f"{name[:_EVENT_SHOWN]}...")
+
+
+Received = Connected | Start | Media | Dtmf | Mark | Stop | Unknown
+
+
+# Sent to Twilio, on bidirectional streams only. Twilio refuses extra fields (warning 31951) and
+# binary WebSocket messages (31950).
+
+
+class SendMediaMetadata(Metadata, forbid_unknown_fields=True):
+    """Mu-law at 8 kHz of any length, without a file header."""
+
+    payload: bytes
+
+
+class SendMedia(Message, tag="media", forbid_unknown_fields=True):
+    """Audio to play, after what Twilio has buffered already (10 minutes at the most)."""
+
+    stream_sid: str
+    media: SendMediaMetadata
+
+
+class SendMarkMetadata(Metadata, forbid_unknown_fields=True):
+    """Any name; Twilio returns it in its own `mark`."""
+
+    name: str
+
+
+class SendMark(Message, tag="mark", forbid_unknown_fields=True):
+    """Asks for a `mark` once the audio sent before it was played, or cleared."""
+
+    stream_sid: str
+    mark: SendMarkMetadata
+
+
+class SendClear(Message, tag="clear", forbid_unknown_fields=True):
+    """Empties the buffer; Twilio returns the marks that still waited in it."""
+
+    stream_sid: str
+
+
+Sent = SendMedia | SendMark | SendClear
+
+
+class _Event(Struct):
+    event: str
+
+
+# Not strict: a number may be a JSON string, as Twilio has it, or a JSON number.
+_received: msgspec.json.Decoder[Received] = msgspec.json.Decoder(
+    Connected | Start | Media | Dtmf | Mark | Stop, strict=False
+)
+_sent: msgspec.json.Decoder[Sent] = msgspec.json.Decoder(Sent)
+_event = msgspec.json.Decoder(_Event)
+_EVENTS: frozenset[str] = frozenset(("connected", "start", "media", "dtmf", "mark", "stop"))
+
+
+def parse(data: str | bytes) -> Received:
+    """Return the message that `data`, JSON as text or UTF-8 bytes, holds.
+
+    Fields that Twilio has not documented are passed over. An event that it has not documented
+    becomes `Unknown`. Raises `MessageError`, and nothing else, where `data` is no such message.
+    """
+    try:
+        return _received.decode(data)
+    except _DECODER_RAISES as error:
+        fault = _fault(error)
+    if fault.path == "$.event":
+        event = _decode(_event, data).event
+        if event not in _EVENTS:
+            return Unknown(event)
+    raise fault
+
+
+def parse_sent(data: str | bytes) -> Sent:
+    """Return the message that a server sent, by Twilio's rules: exactly the documented fields.
+
+    Raises `MessageError` where Twilio would warn with 31951.
+    """
+    return _decode(_sent, data)
+
+
+_Decoded = TypeVar("_Decoded")
+
+
+def _decode(decoder: msgspec.json.Decoder[_Decoded], data: str | bytes) -> _Decoded:
+    try:
+        return decoder.decode(data)
+    except _DECODER_RAISES as error:
+        raise _fault(error) from None
+
+
+_DECODER_RAISES = (msgspec.DecodeError, UnicodeError, RecursionError)
+# msgspec's sentence, "Expected `int`, got `str` - at `$.sequenceNumber`": the path is only in there, at the
+# end. A peer's own words may stand before it, but not in it.
+_SENTENCE = re.compile(r"(?P<reason>.*) - at `(?:key in )?(?P<path>\$[\w.\[\]]*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<field>\w+)`")
+
+
+def _fault(error: Exception) -> MessageError:
+    if isinstance(error, UnicodeError):
+        return MessageError("$", "not UTF-8")
+    if isinstance(error, RecursionError):
+        return MessageError("$", "nested too deeply")
+    sentence = str(error)
+    parts = _SENTENCE.fullmatch(sentence)
+    path, reason = (parts["path"], parts["reason"]) if parts else ("$", sentence)
+    if missing := _MISSING.fullmatch(reason):
+        return MessageError(f"{path}.{missing['field']}", "missing")
+    return MessageError(path, reason)

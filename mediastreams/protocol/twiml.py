@@ -1,0 +1,158 @@
+"""The `<Stream>` of a TwiML document, read as Twilio reads it, and given the address of this server.
+
+Source: https://www.twilio.com/docs/voice/twiml/stream; the numbers are Twilio's error codes,
+https://www.twilio.com/docs/api/errors.
+"""
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mediastreams.protocol.messages import Track
+
+# What `track` asks for, and what the messages then call it.
+TRACKS: dict[str, tuple[Track, ...]] = {
+    "inbound_track": ("inbound",),
+    "outbound_track": ("outbound",),
+    "both_tracks": ("inbound", "outbound"),
+}
+_ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName"}
+_MOST_OF_A_PARAMETER = 499
+
+
+class TwimlError(Exception):
+    """A document that starts no stream: the sentence says why.
+
+    `code` is the one that Twilio reports, None where it documents none.
+    """
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason if self.code is None else f"{self.code} {self.reason}"
+
+
+@dataclass(frozen=True)
+class StreamNoun:
+    """One `<Stream>`: `url` as it is written; `bidirectional` inside `<Connect>`, not inside `<Start>`.
+
+    `name` is "" where Twilio takes the stream's SID, `status_callback` where nobody is told.
+    """
+
+    url: str
+    track: str = "inbound_track"
+    parameters: dict[str, str] = field(default_factory=dict)
+    bidirectional: bool = False
+    name: str = ""
+    status_callback: str = ""
+    status_callback_method: str = "POST"
+
+
+def load(path: str) -> bytes:
+    """Return the document at `path`. Raises `TwimlError` where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise TwimlError(None, f"{path} cannot be read: {error.strerror}") from None
+
+
+def read(document: bytes, where: str) -> StreamNoun:
+    """Return the first `<Stream>` that a document starts; `where` is what an error calls it.
+
+    Raises `TwimlError` where there is none, or where Twilio would refuse it.
+    """
+    response = _response(document, where)
+    for verb in ("Start", "Connect"):
+        stream = response.find(f"{verb}/Stream")
+        if stream is not None:
+            return _stream(stream, bidirectional=verb == "Connect")
+    raise TwimlError(None, f"{where} has no <Start><Stream> and no <Connect><Stream>")
+
+
+def address(document: bytes, where: str, base: str, number: str | None = None) -> bytes:
+    """Return a document whose streams come to the server at `base`, and which dials `number`.
+
+    `base` is `wss://host`, or `ws://host` for this machine, and may have a path. Of the `url` and the
+    `statusCallback` of each `<Stream>` the path stays. `number` is in E.164; None leaves what the document
+    dials. Comments are left out. Raises `TwimlError` as `read`.
+    """
+    response = _response(document, where)
+    for stream in response.iter("Stream"):
+        for name, start in (("url", base), ("statusCallback", f"http{base.removeprefix('ws')}")):
+            if url := stream.get(name):
+                stream.set(name, f"{start}/{_path(url).lstrip('/')}")
+    for dial in response.iter("Dial"):
+        for element in (dial, *dial.iter("Number")):
+            if number and (element.text or "").strip():
+                element.text = number
+    addressed: bytes = ET.tostring(response, encoding="utf-8", xml_declaration=True)
+    return addressed + b"\n"
+
+
+def _response(document: bytes, where: str) -> ET.Element:
+    try:
+        response = ET.fromstring(document)
+    except (ET.ParseError, LookupError, ValueError) as error:  # the latter two: an encoding it cannot read
+        raise TwimlError(12100, f"{where} is not well-formed XML: {error}") from None
+    if response.tag != "Response":
+        raise TwimlError(None, f"{where} is not TwiML: its root must be <Response>, not <{response.tag}>")
+    return response
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError as error:
+        raise TwimlError(31923, f'malformed URL "{url}": {error}') from None
+
+
+def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
+    if unknown := set(element.attrib) - _ATTRIBUTES:
+        raise TwimlError(12200, f"<Stream> has no attribute {', '.join(sorted(unknown))}")
+    track = element.get("track", "inbound_track")
+    if track not in TRACKS or (bidirectional and track != "inbound_track"):
+        allowed = "inbound_track" if bidirectional else ", ".join(TRACKS)
+        raise TwimlError(31941, f'invalid track "{track}": it must be {allowed}')
+    parameters = {}
+    for parameter in element.iter("Parameter"):
+        name, value = parameter.get("name", ""), parameter.get("value", "")
+        check_parameter(name, value)
+        parameters[name] = value
+    method = element.get("statusCallbackMethod", "POST")
+    if method not in ("GET", "POST"):
+        raise TwimlError(12200, f'invalid statusCallbackMethod "{method}": it must be GET or POST')
+    return StreamNoun(
+        url=element.get("url", ""),
+        track=track,
+        parameters=parameters,
+        bidirectional=bidirectional,
+        name=element.get("name", ""),
+        status_callback=element.get("statusCallback", ""),
+        status_callback_method=method,
+    )
+
+
+def check_parameter(name: str, value: str) -> None:
+    """Raise `TwimlError` where name and value of a `<Parameter>` have more than 499 characters together."""
+    if len(name) + len(value) > _MOST_OF_A_PARAMETER:
+        raise TwimlError(
+            None, f'parameter "{name}" is too long: name and value, {_MOST_OF_A_PARAMETER} at most'
+        )
+
+
+def check_url(url: str) -> None:
+    """Raise `TwimlError` where Twilio would not dial `url`: it must be an absolute wss address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")  # as the name will be looked up
+    except ValueError as error:
+        raise TwimlError(31923, f'malformed URL "{url}": {error}') from None
+    if parts.scheme != "wss":
+        raise TwimlError(31922, f'the URL must begin with wss://, not "{url}"')
+    if not parts.hostname or "@" in parts.netloc:
+        raise TwimlError(31923, f'malformed URL "{url}": no host, or more than that')

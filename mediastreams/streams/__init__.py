@@ -1,0 +1,1 @@
+"""One stream: the order of its messages, its playback, its transcripts. No I/O."""

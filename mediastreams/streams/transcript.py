@@ -1,0 +1,53 @@
+"""What was said, as a recogniser heard it; and as WebVTT, which opens beside a recording in any player.
+
+Source of the format: https://www.w3.org/TR/webvtt1/
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mediastreams.protocol.messages import Track
+from mediastreams.text import printable
+
+if TYPE_CHECKING:
+    from mediastreams.streams.stream import Stream
+
+SPEAKERS: dict[Track, str] = {"inbound": "caller", "outbound": "callee"}
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A stretch of speech on one track.
+
+    `text` may still change until it is `final`; then the next one begins. `start` and `end` are seconds
+    from the stream's first audio, as in its recording.
+    """
+
+    stream: "Stream"
+    track: Track
+    text: str
+    final: bool
+    start: float
+    end: float
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks: the `caller` (inbound) or the `callee` (outbound)."""
+        return SPEAKERS[self.track]
+
+
+def webvtt(transcripts: Iterable[Transcript]) -> str:
+    """Return the transcripts as a WebVTT file, a cue for each, with its speaker as the voice."""
+    cues = ["WEBVTT\n"]
+    for transcript in sorted(transcripts, key=lambda transcript: transcript.start):
+        text = printable(transcript.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        end = max(transcript.end, transcript.start + 0.001)  # a cue must not end where it begins
+        cues.append(f"{_time(transcript.start)} --> {_time(end)}\n<v {transcript.speaker}>{text}\n")
+    return "\n".join(cues)
+
+
+def _time(seconds: float) -> str:
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"

@@ -1,0 +1,24 @@
+"""Text that a peer has chosen, made fit for a log."""
+
+from base64 import b64encode
+
+_MAX_SHOWN = 4096
+
+
+def printable(text: str) -> str:
+    r"""Return `text` fit for one line of a log: whatever is not printable is written as \uXXXX.
+
+    A peer chooses event names, SIDs and parameters; a line break or a terminal's escape sequence in
+    them must not reach the console. Text over 4,096 characters is cut, and says so.
+    """
+    if len(text) > _MAX_SHOWN:
+        text = f"{text[:_MAX_SHOWN]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def elide(payload: bytes) -> str:
+    """Return the start of a payload as it stands on the wire, in base64, and its length there."""
+    wire = b64encode(payload).decode()
+    return wire if len(wire) <= 8 else f"{wire[:8]}... ({len(wire)} characters)"

@@ -1,0 +1,251 @@
+"""An engine in a process beside the server's, one for all calls: audio goes in, words come out.
+
+In a process, because what decodes or holds a provider's library in the server's would hold up every call for
+a quarter of a second at a time, or add 100 MB to each of gunicorn's. It is started with the first stream
+that is heard, so that a server of which nobody asks it holds no more than before; audio waits meanwhile.
+
+What goes over its standard input and output is in `pipe`. It ends with its input, and so with the server.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gevent.monkey import get_original
+
+from mediastreams.audio.timeline import RATE, Places
+from mediastreams.text import printable
+from mediastreams.transcription.base import Engine, Hear, Recognition
+from mediastreams.transcription.process_protocol import AUDIO, END, HEADER
+
+logger = logging.getLogger(__name__)
+
+_MOST_CRASHES = 3  # one after the other, each within so many seconds of its start
+_SOON = 10.0
+_MOST_BYTES = 3200  # of audio in a frame
+
+
+class Process(Engine):
+    """The process of `module`, and the tracks that it hears. It is started again where it ends.
+
+    `name` is what the log calls it, `environ` its environment, `arguments` those of its
+    command line.
+
+    `threading` may be gevent's here (gunicorn patches it), and nothing in this class runs on the hub:
+    hence the threads and locks of the system, and `os.posix_spawn`.
+    """
+
+    def __init__(self, name: str, module: str, environ: Mapping[str, str], *arguments: str) -> None:
+        self._name = name
+        self._module = module
+        self._environ = environ
+        self._arguments = arguments
+        self._lock = get_original("_thread", "allocate_lock")()
+        self._tracks: dict[int, _Track] = {}
+        self._last_number = 0
+        self._input = -1  # the process's; -1 where there is none
+        self._unwritten = b""
+        self._crashes = 0
+        self._is_restarting = False
+        self._is_off = False
+
+    def listen(self, name: str, hear: Hear) -> "_Track":
+        """Begin to recognise one track, and start the process where it is not running."""
+        with self._lock:
+            self._last_number += 1
+            track = _Track(self, self._last_number, name, hear)
+            if self._is_off:
+                track.has_finished()
+                return track
+            self._tracks[track.number] = track
+            if self._input < 0 and not self._is_restarting:
+                try:
+                    self._start()
+                except OSError as error:
+                    logger.error("%s cannot be started: %s", self._name, error.strerror)
+        return track
+
+    def write(self, frame: bytes) -> bool | None:
+        """Hand a frame to the process; say whether it went, None where there is none.
+
+        Never waits: a full pipe takes none.
+        """
+        with self._lock:
+            if self._input < 0:
+                return None
+            if not self._write_all(self._unwritten):
+                return False
+            self._unwritten = b""
+            if not self._write_all(frame):
+                # The part that went must be followed by its rest.
+                return bool(self._unwritten)
+            return True
+
+    def _write_all(self, data: bytes) -> bool:
+        sent = 0
+        if data:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # of the latter the reader hears
+                sent = os.write(self._input, data)
+        if 0 < sent < len(data):
+            self._unwritten = data[sent:]
+        return sent == len(data)
+
+    def forget(self, track: "_Track") -> None:
+        """Drop a track that has ended."""
+        with self._lock:
+            self._tracks.pop(track.number, None)
+
+    def _start(self) -> None:
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        os.set_blocking(ours_out, False)
+        actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), *sys.path)))
+        command = [sys.executable, "-m", self._module, *self._arguments]
+        try:
+            pid: int = get_original("os", "posix_spawn")(
+                sys.executable,
+                command,
+                {**self._environ, "PYTHONPATH": path},
+                file_actions=actions,
+                setpgroup=0,  # Ctrl-C is for the server, which may still want to hear the last words
+            )
+        except OSError:
+            os.close(ours_out)
+            os.close(ours_in)
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # it is Linux that has this
+            import fcntl
+
+            # Room for what many calls say until the process is up; 64 kB is a second of eight.
+            fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, 1 << 20)
+        self._input, self._unwritten = ours_out, b""
+        for track in self._tracks.values():
+            track.starts_again()
+        get_original("_thread", "start_new_thread")(self._read, (pid, ours_in))
+
+    def _read(self, pid: int, output: int) -> None:
+        """Tell the tracks what the process hears, until it ends; then start it again."""
+        started = time.monotonic()
+        failed = None
+        with open(output, encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:  # cut off, by the end of the process
+                    continue
+                failed = failed or event.get("failed")
+                track = self._tracks.get(event.get("id"))
+                if track is not None:
+                    track.take_event(event)
+        status = _status(pid)
+        lived = time.monotonic() - started
+        with self._lock:
+            os.close(self._input)
+            self._input = -1
+            self._crashes = self._crashes + 1 if lived < _SOON else 1
+            self._is_off = bool(failed) or self._crashes >= _MOST_CRASHES
+            self._is_restarting = True
+            tracks = list(self._tracks.values())
+        if failed:
+            logger.warning("%s cannot be loaded, no transcripts: %s", self._name, failed)
+        elif self._is_off:
+            logger.error("%s has ended again and again (%s), no transcripts", self._name, status)
+        else:
+            logger.error("%s has ended (%s), and is started again", self._name, status)
+            time.sleep(self._crashes - 1)
+        for track in tracks:
+            if self._is_off or track.is_finishing:
+                track.has_finished()
+                self.forget(track)
+        with self._lock:
+            self._is_restarting = False
+            if self._tracks and not self._is_off:
+                try:
+                    self._start()
+                except OSError as error:
+                    logger.error("%s cannot be started again: %s", self._name, error.strerror)
+
+
+class _Track(Recognition):
+    """One track, as the server's process has it."""
+
+    def __init__(self, engine: Process, number: int, name: str, hear: Hear) -> None:
+        super().__init__()
+        self.number = number
+        self.is_finishing = False
+        self._engine = engine
+        self._name = name
+        self._hear = hear
+        self._taken = 0  # samples
+        self._sent = 0  # those that the process has, since it has the track
+        self._places = Places(0)
+        self._dropped = 0
+
+    def feed(self, mulaw: bytes) -> None:
+        """Hand audio to the process."""
+        for start in range(0, len(mulaw), _MOST_BYTES):
+            part = mulaw[start : start + _MOST_BYTES]
+            went = self._engine.write(HEADER.pack(self.number, AUDIO, len(part)) + part)
+            self._taken += len(part)
+            if went:
+                self._sent += len(part)
+                continue
+            if went is False:
+                if not self._dropped:
+                    logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
+                self._dropped += len(part)
+            self._places.go_on(self._sent, self._taken)
+
+    def finish(self) -> None:
+        """Let the process end the track."""
+        self.is_finishing = True
+        if not self._engine.write(HEADER.pack(self.number, END, 0)):
+            self._end(0.0)
+
+    def starts_again(self) -> None:
+        """Know that another process has the track, which has heard nothing yet."""
+        self._sent = 0
+        self._places = Places(self._taken)
+
+    def take_event(self, event: dict[str, Any]) -> None:
+        """Take what the process says of this track."""
+        if warning := event.get("warning"):
+            logger.warning("%s: %s", self._name, printable(warning))
+            return
+        if event.get("ended"):
+            self._end(event["dropped"])
+            return
+        try:
+            self._hear(event["text"], event["final"], self._place(event["start"]), self._place(event["end"]))
+        except Exception:
+            logger.exception("%s: what was heard could not be shown", self._name)
+
+    def _place(self, seconds: float) -> float:
+        return self._places.of(int(seconds * RATE)) / RATE
+
+    def _end(self, dropped: float) -> None:
+        dropped += self._dropped / RATE
+        self.dropped = dropped
+        if dropped:
+            logger.warning("%s: %.1f s were not heard, the recogniser was too slow", self._name, dropped)
+        self._engine.forget(self)
+        self.has_finished()
+
+
+def _status(pid: int) -> str:
+    try:
+        _, status = get_original("os", "waitpid")(pid, 0)
+    except ChildProcessError:  # libev was faster, which watches all children where gevent has patched
+        return "status unknown"
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"status {code}"

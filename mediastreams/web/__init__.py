@@ -1,0 +1,1 @@
+"""Answers people and machines over HTTP: TwiML, statusCallback, health, metrics."""

@@ -1,0 +1,142 @@
+"""What Twilio asks of a server besides the stream: the TwiML of a call, and how its streams went.
+
+A blueprint of Flask: `app.register_blueprint(Webhooks(settings))`.
+
+Sources: https://www.twilio.com/docs/voice/twiml/stream, "statusCallback", and
+https://www.twilio.com/docs/usage/webhooks/webhooks-security.
+"""
+
+import logging
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import gevent
+from flask import Blueprint, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from mediastreams.config import Settings
+from mediastreams.protocol import error_codes, signature, twiml
+from mediastreams.server.sockets import LOGGED, refusal
+from mediastreams.text import printable
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 65536  # of a webhook's body; Twilio's have some 1,000
+_MOST_SHOWN = 200
+_HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
+
+
+def addresses(settings: Settings, port: int) -> list[str]:
+    """Return lines that tell a person what to paste at Twilio; `port` is where the server listens."""
+    if settings.public_url is None:
+        return [
+            f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {port}` shows"
+        ]
+    web = f"https{settings.public_url.removeprefix('wss')}"
+    dials = "" if settings.dial_number else " (set DIAL_NUMBER to one that you can answer)"
+    return [
+        f"To paste into a TwiML Bin, as the Stream's url: {settings.public_url}/media",
+        f"Or without a Bin, as the number's webhook: {web}/twiml/start-stream{dials}",
+    ]
+
+
+class Webhooks(Blueprint):
+    """The routes `/twiml/<name>` and `/stream-status`; with TWILIO_AUTH_TOKEN they answer Twilio only.
+
+    The TwiML documents are the files of the application's folder `twiml`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("webhooks", __name__)
+        self._settings = settings
+        self.before_request(self._check)
+        self.add_url_rule("/twiml/<name>", view_func=self.twiml, methods=["GET", "POST"])
+        self.add_url_rule("/stream-status", view_func=self.stream_status, methods=["POST"])
+
+    def twiml(self, name: str) -> Response:
+        """Answer with the TwiML document of this name, with or without `.xml`, addressed to this server.
+
+        Streams are to come to PUBLIC_URL, or else to where the request came; DIAL_NUMBER is dialled.
+        """
+        # Looked up among the files there are: what is asked for never becomes a path.
+        documents = {path.stem: path for path in sorted(Path(current_app.root_path, "twiml").glob("*.xml"))}
+        path = documents.get(name.removesuffix(".xml"))
+        if path is None:
+            raise refusal(404, f"There is no such TwiML document; there are: {', '.join(documents)}.")
+        base = self._settings.public_url or f"ws{self._origin().removeprefix('http')}"
+        try:
+            document = twiml.address(twiml.load(str(path)), path.name, base, self._settings.dial_number)
+        except twiml.TwimlError as error:
+            logger.error("TwiML cannot be served: %s", error)
+            raise refusal(500, "This TwiML document is broken; the log says how.") from None
+        return Response(document, content_type="text/xml; charset=utf-8")
+
+    def stream_status(self) -> Response:
+        """Log what the `statusCallback` of a `<Stream>` says, in one line."""
+        form = request.form
+        sid, event = form.get("StreamSid", ""), form.get("StreamEvent", "")
+        if not sid or not event:
+            raise self._refuse(400, "malformed", "StreamSid and StreamEvent are missing.")
+        name, text = form.get("StreamName", sid), form.get("StreamError", "")
+        told = _shown(event)
+        if name != sid:
+            told += f' (name "{_shown(name)}")'
+        if code := error_codes.find(text):
+            told += f", {error_codes.meaning(code)}; check {error_codes.ERRORS[code].check}"
+        if text and not (code and text.strip() in (str(code), error_codes.ERRORS[code].title.strip())):
+            told += f" (Twilio: {_shown(text)})"
+        level = logging.ERROR if event == "stream-error" else logging.INFO
+        extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}
+        logger.log(level, "Stream %s: %s", _shown(sid), told, extra=extra)
+        request.environ[LOGGED] = ""
+        return Response(status=204)
+
+    def _check(self) -> None:
+        if (request.content_length or 0) > MOST_BYTES:
+            raise self._refuse(413, "too large", f"A webhook has {MOST_BYTES} bytes at most.")
+        seconds = self._settings.start_timeout
+        try:
+            with gevent.Timeout(seconds, TimeoutError()):
+                form = request.form.to_dict(flat=False)
+        except TimeoutError:
+            raise self._refuse(408, "timeout", f"The request was not whole within {seconds:g} s.") from None
+        except OSError:  # gevent's, where the peer is gone before its body has come
+            raise self._refuse(400, "malformed", "The body of the request was cut off.") from None
+        token = self._settings.twilio_auth_token
+        if token is None:
+            return
+        if why := signature.fault(token, self._urls(), request.headers.get("X-Twilio-Signature"), form):
+            why = f"{why}. PUBLIC_URL must be the address that Twilio uses"
+            raise self._refuse(403, "signature", "The signature is not that of Twilio for this address.", why)
+
+    def _urls(self) -> list[str]:
+        """Return the addresses that Twilio may have signed."""
+        if self._settings.public_url:
+            origins = [f"https{self._settings.public_url.removeprefix('wss')}"]
+        else:
+            host = self._origin().partition("://")[2]
+            origins = [f"https://{host}", f"http://{host}"]
+        query = request.query_string.decode("latin-1")
+        path = quote(request.path, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
+        return [url for origin in origins for url in signature.webhook_urls(origin + path)]
+
+    def _origin(self) -> str:
+        """Return where the request came, as `https://host` or `http://host`."""
+        host = request.headers.get("Host", "")
+        if not _HOST.fullmatch(host):
+            raise self._refuse(400, "malformed", "The Host is no host.")
+        forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+        return f"{'https' if 'https' in (forwarded, request.scheme) else 'http'}://{host}"
+
+    @staticmethod
+    def _refuse(status: int, reason: str, text: str, why: str = "") -> HTTPException:
+        """Log a refused webhook in one line and return the refusal; `why` is more than the peer is told."""
+        request.environ[LOGGED] = reason
+        what = f'{request.remote_addr}: "{_shown(f"{request.method} {request.path}")}" refused with {status}'
+        logger.warning("%s, %s", what, printable(why or text))
+        return refusal(status, text)
+
+
+def _shown(text: str) -> str:
+    return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")

@@ -1,0 +1,202 @@
+"""Each file is read back by libsndfile, and by sox and ffprobe where they are installed."""
+
+import contextlib
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+
+import pytest
+from support.server import ROOT, SECONDS, run
+from support.sound import channels_of, plain
+
+from mediastreams.audio import mulaw
+from mediastreams.audio.wav import WavFile
+
+SECOND = bytes(range(256)) * 31 + bytes(range(64))
+
+
+@pytest.fixture
+def new(tmp_path):
+    with contextlib.ExitStack() as stack:
+
+        def new(channels=1):
+            wav = WavFile(tmp_path / "call.wav", channels)
+            stack.callback(wav._file.close)
+            return wav
+
+        yield new
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "call.wav"
+
+
+class TestHeader:
+    @pytest.mark.parametrize(("channels", "samples"), [(1, 0), (1, 1), (1, 8000), (2, 1), (2, 12345)])
+    def test_every_field(self, new, path, channels, samples):
+        wav = new(channels)
+        for channel in range(channels):
+            wav.put(channel, 0, bytes(samples))
+        wav.close()
+        data = path.read_bytes()
+        size = samples * channels
+        assert struct.unpack("<4sI4s", data[:12]) == (b"RIFF", len(data) - 8, b"WAVE")
+        assert struct.unpack("<4sIHHIIHHH", data[12:38]) == (
+            *(b"fmt ", 18, 7, channels, 8000),
+            *(8000 * channels, channels, 8, 0),
+        )
+        assert struct.unpack("<4sI4s", data[38:50][:8] + b"    ")[:2] == (b"fact", 4)
+        assert struct.unpack("<I4sI", data[46:58]) == (samples, b"data", size)
+        assert data[58 : 58 + size] == bytes(size)
+        assert len(data) == 58 + size + size % 2  # chunks are padded to an even size
+
+    def test_only_its_owner_may_read_it(self, new, path):
+        new()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_no_file_is_replaced(self, new, path):
+        path.write_bytes(b"precious")
+        with pytest.raises(FileExistsError):
+            new()
+        assert path.read_bytes() == b"precious"
+
+
+class TestAudio:
+    def test_mono_byte_by_byte(self, new, path):
+        wav = new()
+        for n in range(0, 8000, 160):
+            wav.put(0, 1240 + n, SECOND[n : n + 160])
+        wav.close()
+        assert (wav.origin, wav.samples) == (1240, 8000)
+        assert path.read_bytes()[58:] == SECOND
+        assert channels_of(path) == [plain(SECOND)]
+
+    def test_stereo_stands_where_it_was_put(self, new, path):
+        wav = new(2)
+        wav.put(0, 100, SECOND)
+        wav.put(1, 60, SECOND[:500])
+        wav.put(1, 560, SECOND[:500])
+        wav.close()
+        left, right = channels_of(path)
+        assert left == mulaw.SILENCE * 40 + plain(SECOND)
+        assert right == plain(SECOND[:500] * 2) + mulaw.SILENCE * (8040 - 1000)
+
+    def test_a_gap_is_silence(self, new, path):
+        wav = new(2)
+        for channel in (0, 1):
+            wav.put(channel, 0, b"\x01" * 100)
+            wav.put(channel, 100_000, b"\x02" * 100)
+        wav.close()
+        for audio in channels_of(path):
+            assert audio == b"\x01" * 100 + mulaw.SILENCE * 99_900 + b"\x02" * 100
+
+    def test_what_comes_late_goes_into_its_gap(self, new, path):
+        wav = new(2)
+        wav.put(0, 0, b"\x01" * 100)
+        wav.put(1, 0, b"\x03" * 500)
+        wav.put(0, 300, b"\x01" * 100)
+        wav.flush()
+        wav.put(0, 100, b"\x02" * 50)
+        wav.close()
+        left, right = channels_of(path)
+        assert (
+            left == b"\x01" * 100 + b"\x02" * 50 + mulaw.SILENCE * 150 + b"\x01" * 100 + mulaw.SILENCE * 100
+        )
+        assert right == b"\x03" * 500
+
+    def test_what_is_before_the_beginning_is_left_out(self, new, path):
+        wav = new(2)
+        wav.put(0, 1000, b"\x01" * 100)
+        wav.flush()
+        wav.put(1, 0, b"\x05" * 100)
+        wav.put(1, 950, b"\x02" * 50 + b"\x03" * 50)
+        wav.close()
+        assert channels_of(path) == [b"\x01" * 100, b"\x03" * 50 + mulaw.SILENCE * 50]
+
+    def test_channels_far_apart(self, new, path):
+        wav = new(2)
+        wav.put(0, 0, b"\x01" * 100)
+        wav.put(1, 10_000_000, b"\x02" * 100)
+        wav.close()
+        left, right = channels_of(path)
+        assert left[:101] == b"\x01" * 100 + mulaw.SILENCE
+        assert right[-101:] == mulaw.SILENCE + b"\x02" * 100
+        assert len(left) == 10_000_100
+
+    def test_nothing(self, new, path):
+        wav = new(2)
+        wav.put(0, 77, b"")
+        wav.close()
+        assert channels_of(path) == [b"", b""]
+
+
+class TestWhileItGrows:
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_it_is_valid_after_each_flush(self, new, path, channels):
+        wav = new(channels)
+        place = 0
+        for size in (1, 7, 160, 333, 8000):
+            for channel in range(channels):
+                wav.put(channel, place, SECOND[:size])
+            place += size
+            wav.flush()
+            assert [len(audio) for audio in channels_of(path)] == [place] * channels
+
+    def test_it_is_written_at_least_once_a_second(self, new, path):
+        wav = new()
+        for n in range(100):
+            wav.put(0, 160 * n, SECOND[:160])
+        assert len(channels_of(path)[0]) >= 100 * 160 - 8000
+
+    def test_more_than_the_sizes_can_hold(self, new, path):
+        wav = new(2)
+        wav.put(0, 0, b"\x01" * 100)
+        wav.flush()
+        wav.put(0, 2**31, b"\x02")
+        with pytest.raises(OSError, match="4 GiB"):
+            wav.flush()
+        wav.close()
+        assert channels_of(path)[0] == b"\x01" * 100
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+    def test_no_room(self, tmp_path):
+        """What was written stays valid, and the error is told once."""
+        script = (
+            "import resource, sys\n"
+            "from pathlib import Path\n"
+            "from mediastreams.audio.wav import WavFile\n"
+            "wav = WavFile(Path('call.wav'), 1)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (58 + 12000, 58 + 12000))\n"
+            "wav.put(0, 0, b'\\x01' * 8000)\n"
+            "wav.flush()\n"
+            "wav.put(0, 8000, b'\\x02' * 8000)\n"
+            "try:\n"
+            "    wav.flush()\n"
+            "except OSError as error:\n"
+            "    print(error.strerror)\n"
+            "wav.close()\n"
+        )
+        result = run("-c", script, cwd=tmp_path)
+        assert (result.stdout, result.stderr) == ("File too large\n", "")
+        assert channels_of(tmp_path / "call.wav") == [b"\x01" * 8000]
+        assert (tmp_path / "call.wav").stat().st_size == 58 + 8000
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_sox_and_ffprobe_read_it_too(new, path, channels):
+    wav = new(channels)
+    for channel in range(channels):
+        wav.put(channel, 0, SECOND)
+    wav.close()
+    programs = {"soxi": "8-bit u-law", "ffprobe": "pcm_mulaw"}
+    there = [program for program in programs if shutil.which(program)]
+    for program in there:
+        result = subprocess.run([program, path], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+        printed = result.stdout + result.stderr
+        assert (result.returncode, "WARN" in printed, programs[program] in printed) == (0, False, True)
+        assert "00:00:01.00" in printed
+    if len(there) < 2:
+        pytest.skip(f"not installed: {', '.join(set(programs) - set(there))}")

@@ -1,0 +1,130 @@
+"""The meter's line, and `python app.py` on a terminal: pyte's, behind a pty."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pyte
+import pytest
+from support.server import ROOT, SECONDS, environment, run_caller
+
+from mediastreams.audio import mulaw
+from mediastreams.consumers.level_meter import line
+
+try:
+    import fcntl
+    import pty
+    import struct
+    import termios
+except ImportError:
+    pty = None
+
+LINE = re.compile(r"MZ\w{6} 0:0(\d) (inbound |outbound) \[#*-*\] +(?:-\d\d dBFS|silence)( speaking)?$")
+
+
+class TestLine:
+    @pytest.mark.parametrize(
+        ("level", "expected"),
+        [
+            (0.0, "MZ012345 1:05 inbound  [########################]   0 dBFS speaking"),
+            (-30.0, "MZ012345 1:05 inbound  [############------------] -30 dBFS speaking"),
+            (-46.0, "MZ012345 1:05 inbound  [######------------------] -46 dBFS"),
+            (-70.0, "MZ012345 1:05 inbound  [------------------------] -70 dBFS"),
+            (mulaw.level(mulaw.SILENCE), "MZ012345 1:05 inbound  [------------------------]  silence"),
+        ],
+    )
+    def test_it(self, level, expected):
+        assert line("MZ0123456789", 65.9, "inbound", level) == expected
+
+
+class OnTerminal:
+    """A server on a terminal of 400 columns and 60 lines."""
+
+    def __init__(self, **environ):
+        self.screen = pyte.Screen(400, 60)
+        self.stream = pyte.ByteStream(self.screen)
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 400, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env={**environment(), "HTTP_SERVER_PORT": "0", "TERM": "xterm", **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        self.seen = []
+        self.bytes = b""
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+        port = self.wait_for(r"localhost:(\d+)")[1]
+        self.url = f"ws://127.0.0.1:{port}/media"
+
+    def _read(self):
+        while True:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # the other side is closed
+                return
+            self.bytes += data
+            self.stream.feed(data)
+            self.seen.append(self.shows())
+
+    def shows(self):
+        return "\n".join(text.rstrip() for text in self.screen.display).rstrip()
+
+    def wait_for(self, pattern):
+        deadline = time.monotonic() + SECONDS
+        while not (match := re.search(pattern, self.shows())):
+            assert time.monotonic() < deadline, self.shows()
+            time.sleep(0.01)
+        return match
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(SECONDS)
+        self.thread.join(SECONDS)
+        os.close(self.master)
+        return self.shows()
+
+
+@pytest.mark.skipif(pty is None, reason="this system has no pseudo-terminals")
+class TestOnATerminal:
+    def test_who_is_speaking_how_loud(self):
+        server = OnTerminal()
+        try:
+            result = run_caller(server.url, "--seconds", "3.5", "--track", "both_tracks")
+            assert result.returncode == 0
+            server.wait_for("Stream MZ.*3.50 s; inbound 175 chunks")
+        finally:
+            last = server.stop()
+        ends = [[LINE.search(text) for text in screen.split("\n")[-2:]] for screen in server.seen]
+        both = [lines for lines in ends if len(lines) == 2 and all(lines)]
+        assert {tuple(line[2] for line in lines) for lines in both} == {("inbound ", "outbound")}
+        assert {lines[0][1] for lines in both} >= {"1", "2", "3"}
+        assert {bool(lines[1][3]) for lines in both} == {True, False}  # the callee answers in the end
+        assert " dBFS" not in last  # and in the end only the log is there
+        log = [text.partition(": ")[2] for text in last.split("\n") if text.startswith("[")]
+        assert log[1] == "Connection accepted"
+        assert log[-2] == "Connection closed. Received a total of 353 messages"
+
+    def test_not_where_nobody_wants_to_know(self):
+        server = OnTerminal(LOG_LEVEL="WARNING")
+        try:
+            assert run_caller(server.url, "--seconds", "1.5").returncode == 0
+        finally:
+            server.stop()
+        assert b"dBFS" not in server.bytes
+        assert b"\x1b" not in server.bytes
+
+
+def test_not_where_it_is_no_terminal(server):
+    assert run_caller(server.url, "--seconds", "1.5").returncode == 0
+    server.wait_for("Stream MZ")
+    printed = server.stop()
+    assert "dBFS" not in printed
+    assert "\x1b" not in printed

@@ -1,0 +1,183 @@
+"""What is sent on a stream cannot be malformed, and its marks are matched."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediastreams.protocol.messages import SendClear, SendMark, SendMedia, parse_sent
+from mediastreams.streams import playback
+from mediastreams.streams.playback import Playback, SendError
+
+SID = "MZ" + "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def sent():
+    return []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes when it is told to."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(playback, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def stream_playback(sent, clock):
+    return Playback(SID, sent.append)
+
+
+class TestSend:
+    """https://www.twilio.com/docs/voice/media-streams/websocket-messages, from "Send" on."""
+
+    def test_the_fields_are_those_of_twilio(self, stream_playback, sent):
+        stream_playback.media(b"\xff\x7f\x00")
+        stream_playback.mark("my label")
+        stream_playback.clear()
+        assert list(map(json.loads, sent)) == [
+            {"event": "media", "streamSid": SID, "media": {"payload": "/38A"}},
+            {"event": "mark", "streamSid": SID, "mark": {"name": "my label"}},
+            {"event": "clear", "streamSid": SID},
+        ]
+
+    @given(st.binary(), st.text())
+    def test_whatever_is_taken_is_one_of_twilios_messages(self, payload, name):
+        sent = []
+        one = Playback(SID, sent.append)
+        expected = []
+        try:
+            one.media(payload)
+            expected += [SendMedia] if payload else []
+        except SendError:
+            assert payload.startswith(b"RIFF")
+        try:
+            one.mark(name)
+            expected.append(SendMark)
+        except SendError:
+            assert not name
+        one.clear()
+        messages = list(map(parse_sent, sent))
+        assert list(map(type, messages)) == [*expected, SendClear]
+        assert {message.stream_sid for message in messages} == {SID}
+
+    @pytest.mark.parametrize("payload", ["//8=", None, 160, [255, 255], b"RIFF\x24\x00\x00\x00WAVEfmt "])
+    def test_media_that_is_no_mulaw(self, stream_playback, sent, payload):
+        with pytest.raises(SendError, match="media must be "):
+            stream_playback.media(payload)
+        assert (sent, stream_playback.seconds) == ([], 0)
+
+    @pytest.mark.parametrize("name", ["", None, 1, b"one", "\ud800"])
+    def test_a_mark_that_has_no_name(self, stream_playback, sent, name):
+        with pytest.raises(SendError, match="a mark's name must be a text"):
+            stream_playback.mark(name)
+        assert sent == []
+        assert stream_playback.returned(name) is None
+
+    @pytest.mark.parametrize("kind", [bytearray, memoryview])
+    def test_bytes_of_any_kind(self, stream_playback, sent, kind):
+        stream_playback.media(kind(b"\xff\x7f\x00"))
+        assert json.loads(sent[0])["media"] == {"payload": "/38A"}
+
+    def test_no_audio_is_no_message(self, stream_playback, sent):
+        stream_playback.media(b"")
+        assert sent == []
+
+
+class TestSeconds:
+    def test_what_is_still_to_be_played(self, stream_playback, clock):
+        stream_playback.media(bytes(8000))
+        stream_playback.media(bytes(4000))
+        assert stream_playback.seconds == 1.5
+        clock.now += 1
+        assert stream_playback.seconds == 0.5
+        clock.now += 1
+        assert stream_playback.seconds == 0
+        stream_playback.media(bytes(8000))
+        assert stream_playback.seconds == 1
+        stream_playback.clear()
+        assert stream_playback.seconds == 0
+
+
+class TestMarks:
+    def test_played(self, stream_playback, clock):
+        stream_playback.media(bytes(8000))
+        mark = stream_playback.mark("one")
+        assert (mark.name, mark.outcome) == ("one", "")
+        clock.now += 1.1
+        assert stream_playback.returned("one") is mark
+        assert mark.outcome == "played"
+
+    def test_cleared(self, stream_playback, clock):
+        stream_playback.media(bytes(8000))
+        mark = stream_playback.mark("one")
+        clock.now += 0.9
+        stream_playback.clear()
+        assert stream_playback.returned("one").outcome == mark.outcome == "cleared"
+
+    def test_played_before_clear_and_returned_after_it(self, stream_playback, clock):
+        stream_playback.media(bytes(8000))
+        stream_playback.mark("one")
+        stream_playback.media(bytes(8000))
+        stream_playback.mark("two")
+        clock.now += 1.5
+        stream_playback.clear()
+        stream_playback.mark("three")
+        names = ["one", "two", "three"]
+        assert [stream_playback.returned(name).outcome for name in names] == ["played", "cleared", "played"]
+
+    def test_nothing_before_it_is_played(self, stream_playback):
+        stream_playback.mark("one")
+        stream_playback.clear()
+        assert stream_playback.returned("one").outcome == "played"
+
+    def test_a_name_may_be_used_again(self, stream_playback, clock):
+        stream_playback.media(bytes(8000))
+        first = stream_playback.mark("one")
+        stream_playback.clear()
+        stream_playback.media(bytes(8000))
+        second = stream_playback.mark("one")
+        assert (stream_playback.returned("one"), first.outcome, second.outcome) == (first, "cleared", "")
+        clock.now += 1
+        assert (stream_playback.returned("one"), second.outcome) == (second, "played")
+
+    def test_the_one_that_came_back_last(self, stream_playback):
+        assert stream_playback.returned_mark is None
+        mark = stream_playback.mark("one")
+        stream_playback.returned("one")
+        assert stream_playback.returned_mark is mark
+        stream_playback.returned("one")
+        assert stream_playback.returned_mark is None
+
+    def test_who_returns_none_costs_no_more_than_a_thousand(self, stream_playback):
+        for n in range(1100):
+            stream_playback.mark(str(n))
+        assert [bool(stream_playback.returned(str(n))) for n in (0, 99, 100, 1099)] == [
+            False,
+            False,
+            True,
+            True,
+        ]
+
+    def test_one_that_was_not_sent(self, stream_playback):
+        stream_playback.mark("one")
+        assert stream_playback.returned("two") is None
+        assert stream_playback.returned("one")
+        assert stream_playback.returned("one") is None
+
+    def test_what_cannot_be_sent_is_passed_on(self):
+        def fail(message):
+            raise OSError("gone")
+
+        with pytest.raises(OSError, match="gone"):
+            Playback(SID, fail).media(b"a")

@@ -1,0 +1,313 @@
+import logging
+from pathlib import Path
+
+import pytest
+from support.streams import CONNECTED, SID, FakeConnection, dtmf, media, start, stop, warnings
+
+from mediastreams.config import Settings
+from mediastreams.protocol.messages import (
+    Mark,
+    MarkMetadata,
+    MediaFormat,
+    Unknown,
+)
+from mediastreams.streams import stream as stream_module
+from mediastreams.streams.playback import SendError
+from mediastreams.streams.stream import Stream
+
+CALLS = Path(__file__).parents[1] / "vectors" / "calls"
+START_OF = '{"event":"start","sequenceNumber":"1","start":{"tracks":[TRACKS]}}'
+
+
+class Listened(Stream):
+    """A stream that remembers what it returned."""
+
+
+@pytest.fixture
+def connection():
+    return FakeConnection()
+
+
+@pytest.fixture
+def receive(caplog, connection):
+    """Return a function that puts messages (or texts) through a new stream, and returns the stream."""
+    caplog.set_level(logging.WARNING)
+
+    def receive(*messages):
+        stream = Listened(connection, Settings())
+        stream.results = [stream.receive(m if isinstance(m, str) else m.to_json()) for m in messages]
+        return stream
+
+    return receive
+
+
+class TestOrder:
+    def test_a_call_as_it_should_be(self, receive, caplog):
+        messages = [CONNECTED, start(), media(2, 155), media(3, 175), dtmf(4), stop(5)]
+        stream = receive(*messages)
+        assert stream.results == messages
+        assert (stream.received, stream.lost, stream.late, stream.bad) == (6, 0, 0, 0)
+        assert stream.stopped
+        assert warnings(caplog) == []
+
+    @pytest.mark.parametrize(
+        ("messages", "warning"),
+        [
+            ([media(2, 0), start(1)], "Stream (not started): bad message: media before start"),
+            ([dtmf(2), start(1)], "Stream (not started): bad message: Dtmf before start"),
+            ([start(), start()], f"Stream {SID}: bad message: a second start"),
+            ([start(), stop(2), media(3, 0)], f"Stream {SID}: bad message: media after stop"),
+            ([start(), stop(2), stop(3)], f"Stream {SID}: bad message: Stop after stop"),
+            ([start(), stop(2), start(3)], f"Stream {SID}: bad message: start after stop"),
+            ([start(), stop(2), CONNECTED], f"Stream {SID}: bad message: {CONNECTED} after stop"),
+            ([start(), CONNECTED], f"Stream {SID}: bad message: {CONNECTED} after start"),
+            (
+                [start(), media(2, 0, sid="MZ2")],
+                f"Stream {SID}: bad message: $.streamSid: media of another stream, MZ2",
+            ),
+            (
+                [start(inner="MZ2"), start()],
+                "Stream (not started): bad message: $.streamSid: differs from $.start.streamSid",
+            ),
+            ([start(), "{}"], f"Stream {SID}: bad message: $.event: missing"),
+        ],
+    )
+    def test_a_message_out_of_order_is_counted_and_named(self, receive, caplog, messages, warning):
+        stream = receive(*messages)
+        assert stream.results.count(None) == stream.bad == 1
+        assert stream.received == len(messages)
+        assert warnings(caplog) == [f"{warning} (more of this kind are only counted)"]
+
+    def test_each_kind_is_named_once(self, receive, caplog):
+        stream = receive(start(), "{}", "{}", "[]", "{}", media(9, 0, sid="MZ2"), media(9, 0, sid="MZ3"))
+        assert stream.bad == 6
+        assert len(warnings(caplog)) == 3
+
+    def test_what_a_peer_chose_stays_on_its_line(self, receive, caplog):
+        receive(start(sid="MZ\n\x1b[2J"), media(2, 0, sid="\r\n2026 INFO all is well"))
+        assert all(line.isprintable() for line in warnings(caplog))
+
+    def test_another_format_is_named(self, receive, caplog):
+        stream = receive(start(media_format=MediaFormat("audio/l16", 16000, 2)), media(2, 0))
+        assert stream.bad == 0
+        assert "audio/l16" in warnings(caplog)[0]
+
+
+class TestConnection:
+    def test_start_is_awaited_for_a_time(self, connection):
+        with Stream(connection, Settings(start_timeout=3)) as stream:
+            assert connection.asked == [("close_after", 3, 1008, "no start message within 3 s")]
+            stream.receive(CONNECTED.to_json())
+            assert len(connection.asked) == 1
+            stream.receive(start().to_json())
+            assert connection.asked[1:] == [("keep",)]
+
+    @pytest.mark.parametrize("account", ["AC1", "AC2"])
+    def test_another_account_is_refused(self, connection, caplog, account):
+        stream = Stream(connection, Settings(twilio_account_sid=account))
+        message = stream.receive(start().to_json())  # of AC1
+        if account == "AC1":
+            assert message == start()
+            assert connection.asked == [("keep",)]
+        else:
+            assert message is None
+            assert connection.asked == [("close", 1008, "this server takes the streams of another account")]
+            assert "$.start.accountSid: AC1 is not TWILIO_ACCOUNT_SID" in warnings(caplog)[0]
+
+
+class TestLoss:
+    @pytest.mark.parametrize(
+        ("numbers", "lost", "late", "taken"),
+        [
+            ([2, 3, 4], 0, 0, 3),
+            ([2, 5, 6], 2, 0, 3),
+            ([2, 5, 3, 6], 1, 1, 4),
+            ([2, 5, 3, 4, 6], 0, 2, 5),
+            ([2, 5, 4, 4, 3, 3], 0, 4, 4),
+            ([2, 2, 2, 3], 0, 2, 2),
+            ([2, 10**12, 10**12 + 1, 3], 10**12 - 4, 1, 4),
+            ([3, 5, 7, 9], 4, 0, 4),
+        ],
+    )
+    def test_sequence_numbers(self, receive, numbers, lost, late, taken):
+        stream = receive(start(), *(media(n, 20 * n) for n in numbers))
+        assert (stream.lost, stream.late, stream.bad) == (lost, late, 0)
+        assert stream.tracks["inbound"].chunks == taken
+        assert stream.tracks["inbound"].bytes == 160 * taken
+
+    def test_every_kind_of_message_counts(self, receive):
+        stream = receive(CONNECTED, start(), media(2, 0), dtmf(3), media(5, 20), stop(7))
+        assert (stream.lost, stream.received) == (2, 6)
+
+    def test_a_bad_message_is_not_also_lost(self, receive):
+        stream = receive(
+            start(), media(2, 0), '{"event":"media","sequenceNumber":"3"}', media(4, 40), media(6, 80)
+        )
+        assert (stream.lost, stream.bad) == (1, 1)
+
+    def test_an_unknown_event_is_not_lost(self, receive):
+        stream = receive(start(), media(2, 0), '{"event":"later","sequenceNumber":"3"}', media(4, 20))
+        assert stream.results[2] == Unknown("later")
+        assert (stream.lost, stream.bad) == (0, 0)
+
+    def test_a_message_of_another_stream_hides_no_loss(self, receive):
+        stream = receive(start(), media(2, 0), media(3, 0, sid="MZ2"), media(4, 40))
+        assert (stream.lost, stream.bad) == (1, 1)
+
+    def test_warnings_are_bounded(self, receive, caplog):
+        inbound = ['"inbound"'] * 200
+        texts = [START_OF.replace("TRACKS", ", ".join([*inbound[:n], '"x"'])) for n in range(200)]
+        assert receive(*texts).bad == 200
+        assert len(warnings(caplog)) == 50
+
+    def test_many_gaps_stay_cheap(self, receive):
+        stream = receive(start(), *(media(2 * n, 40 * n) for n in range(1, 3000)))
+        assert stream.lost == 2998
+        assert stream.receive(media(3, 0).to_json()) is None  # beyond what is remembered
+        assert stream.late == 1
+
+
+class TestPlacement:
+    def test_the_tracks_are_accounted_for_separately(self, receive):
+        stream = receive(
+            start(), media(2, 100), media(3, 100, "outbound"), media(4, 120), media(5, 120, "outbound", 80)
+        )
+        inbound, outbound = stream.tracks["inbound"], stream.tracks["outbound"]
+        assert (inbound.first, inbound.end, inbound.chunks, inbound.bytes) == (800, 1120, 2, 320)
+        assert (outbound.first, outbound.end, outbound.chunks, outbound.bytes) == (800, 1040, 2, 240)
+        assert stream.seconds == 0.04
+
+    def test_rounded_timestamps_are_no_gap(self, receive, caplog):
+        receive(start(), *(media(n, round(155 + 19.97 * n)) for n in range(2, 500)))
+        assert warnings(caplog) == []
+
+    def test_a_gap_without_loss(self, receive, caplog):
+        stream = receive(start(), media(2, 155), media(3, 3175), media(4, 3195))
+        assert (stream.lost, stream.tracks["inbound"].missing) == (0, 3000 * 8)
+        assert warnings(caplog) == [
+            f"Stream {SID}: 3000 ms of the inbound track missing before 3175 ms"
+            " (more of this kind are only counted)"
+        ]
+        assert "3.00 s missing" in stream.summary()
+
+    def test_what_comes_late_is_not_missing(self, receive):
+        stream = receive(start(), media(3, 60), media(4, 120), media(5, 80), media(6, 100), media(2, 20))
+        track = stream.tracks["inbound"]
+        assert (track.first, track.end, track.missing, track.chunks) == (160, 1120, 160, 5)
+
+    def test_going_back(self, receive, caplog):
+        stream = receive(start(), media(2, 1000), media(3, 200), media(4, 1020))
+        assert (stream.tracks["inbound"].end, stream.tracks["inbound"].missing) == (8320, 780 * 8)
+        assert "goes back" in warnings(caplog)[0]
+
+
+class TestSummary:
+    def test_a_captured_call(self, receive):
+        stream = receive(*(CALLS / "captured.jsonl").read_text().splitlines())
+        assert stream.summary() + "\n" == (CALLS / "captured.summary").read_text()
+        assert (stream.received, stream.tracks["inbound"].first) == (76, 155 * 8)
+
+    def test_both_tracks_and_troubles(self, receive):
+        stream = receive(start(), media(2, 0), media(4, 0, "outbound"), media(4, 0), "{}")
+        assert stream.summary() == (
+            f"Stream {SID}: 0.02 s; inbound 1 chunks, 160 bytes; outbound 1 chunks, 160 bytes; "
+            "1 messages lost, 1 late, 1 bad; no stop message"
+        )
+
+    def test_a_stream_that_never_started(self, receive):
+        assert receive(CONNECTED).summary() == "Stream (not started): 0.00 s; 0 messages lost, 0 late, 0 bad"
+
+
+def test_an_exception_names_the_stream(connection):
+    with pytest.raises(KeyError) as caught, Stream(connection, Settings()) as stream:
+        stream.receive(start().to_json())
+        raise KeyError("event")
+    assert caught.value.__notes__ == [f"in stream {SID}"]
+
+
+class TestTalkingBack:
+    ASKED = {"custom_parameters": {"bidirectional": "true"}}  # noqa: RUF012
+
+    def test_a_stream_that_asks_for_it(self, receive, connection):
+        stream = receive(CONNECTED, start(**self.ASKED))
+        assert stream.is_bidirectional
+        stream.playback.mark("one")
+        sent = {"event": "mark", "streamSid": SID, "mark": {"name": "one"}}
+        assert connection.asked[-1] == ("send", sent)
+
+    @pytest.mark.parametrize("parameters", [{}, {"bidirectional": "false"}, {"Bidirectional": "true"}])
+    def test_one_that_does_not(self, receive, connection, parameters):
+        stream = receive(CONNECTED, start(custom_parameters=parameters))
+        assert not stream.is_bidirectional
+        with pytest.raises(SendError, match='<Parameter name="bidirectional" value="true"/>'):
+            stream.playback.clear()
+        assert not [asked for asked in connection.asked if asked[0] == "send"]
+
+    def test_before_start(self, receive):
+        stream = receive(CONNECTED)
+        assert not stream.is_bidirectional
+        with pytest.raises(SendError, match="before start"):
+            stream.playback.media(b"a")
+
+    def test_a_mark_that_comes_back_is_matched(self, receive, caplog):
+        stream = receive(CONNECTED, start(**self.ASKED))
+        mark = stream.playback.mark("one")
+        message = Mark(2, SID, MarkMetadata("one"))
+        assert stream.receive(message.to_json()) == message
+        assert mark.outcome == "played"
+        assert caplog.messages == []
+
+    def test_one_that_was_not_sent_is_named_once_and_passed_on(self, receive, caplog):
+        stream = receive(CONNECTED, start(**self.ASKED), *[Mark(n, SID, MarkMetadata("x\n")) for n in (2, 3)])
+        assert all(stream.results)
+        (warning,) = caplog.messages
+        assert "a mark came back that was not sent: x\\u000a" in warning
+        assert stream.bad == 0
+
+
+class TestLateness:
+    """What `metrics` shows as the lateness of handling; 1 of 64 messages is looked at."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        class Clock:
+            now = 5000.0
+
+            def monotonic(self):
+                return self.now
+
+        clock = Clock()
+        monkeypatch.setattr(stream_module, "time", clock)
+        return clock
+
+    def test_it_is_later_than_the_earliest(self, receive, clock):
+        stream = receive(CONNECTED, start())
+        delays = {64: 0.5, 128: 0.53, 192: 0.5, 256: 1.5}
+        for number in range(2, 257):
+            clock.now = 5000 + number * 0.02 + delays.get(number, 0.9)
+            stream.receive(media(number, number * 20).to_json())
+        assert list(stream.lateness) == pytest.approx([0, 0.03, 0, 1])
+
+    def test_what_was_early_is_forgotten(self, clock):
+        lateness = stream_module._Lateness()
+        samples = []
+        for second in range(0, 300, 5):
+            clock.now = 5000 + second + (0.2 if second > 100 else 0)  # the clocks have drifted
+            samples.append(lateness.of(second * 1000))
+        assert samples[0] == 0
+        assert max(samples) == pytest.approx(0.2)
+        assert samples[-1] == pytest.approx(0)
+
+    def test_events_are_counted_good_or_bad(self, receive):
+        stream = receive(
+            CONNECTED, start(), media(2, 0), media(2, 0), dtmf(3), "{}", '{"event":"x"}', stop(4)
+        )
+        assert stream.events == {
+            "media": 2,
+            "connected": 1,
+            "start": 1,
+            "dtmf": 1,
+            "invalid": 1,
+            "unknown": 1,
+            "stop": 1,
+        }

@@ -1,0 +1,114 @@
+"""A server in a process of its own, on a port that the system chose, and what it logs."""
+
+import difflib
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from mediastreams.config import Settings
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "0123456789abcdef0123456789abcdef"
+SECONDS = 20  # longer than anything here takes; a wait that gets there has failed
+
+
+class Server:
+    """A program that serves: its port, and its output as it comes."""
+
+    def __init__(self, command, cwd, environ):
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # a shell and what it started end together
+        )
+        self.lines = []
+        self._queue = queue.Queue()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def wait_until_it_listens(self, seconds=SECONDS):
+        self.port = int(self.wait_for(r"istening (?:on|at): https?://[^:]+:(\d+)", seconds=seconds)[1])
+        self.url = f"ws://127.0.0.1:{self.port}/media"
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._queue.put(line.rstrip("\n"))
+        self._queue.put(None)
+
+    def wait_for(self, pattern, times=1, seconds=SECONDS):
+        """Return the match of the next line, and of so many more, that holds `pattern`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._queue.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"no line with {pattern!r} in:\n" + "\n".join(self.lines))
+            if line is None:
+                pytest.fail(f"the server ended before {pattern!r}:\n" + "\n".join(self.lines))
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                times -= 1
+                if not times:
+                    return match
+
+    def stop(self, told=True):
+        """End the server (or wait until it has ended untold) and return all that it printed."""
+        if told and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(SECONDS)
+        self._thread.join(SECONDS)
+        self.process.stdout.close()
+        while not self._queue.empty() and (line := self._queue.get()) is not None:
+            self.lines.append(line)
+        return "\n".join(self.lines)
+
+    def messages(self):
+        """Return what was logged since the server listens, without time, level and module."""
+        listening = next(i for i, line in enumerate(self.lines) if "istening " in line)
+        return [line.partition(": ")[2] for line in self.lines[listening:] if line.startswith("[")]
+
+
+def environment():
+    """Return the environment without the settings of whoever runs the tests, and without transcripts.
+
+    These take a second of a core to begin with; who tests them asks for them.
+    """
+    settings = {field.name.upper() for field in fields(Settings)} | {"PORT", "AWS_DEFAULT_REGION"}
+    names = {name: value for name, value in os.environ.items() if name not in settings}
+    return {**names, "TRANSCRIBER": "off"}
+
+
+def sounds_like(heard, said):
+    """Say whether a recogniser has heard what was said, give or take a word."""
+    heard, said = (re.findall(r"[a-z0-9:']+", text.lower()) for text in (heard, said))
+    return difflib.SequenceMatcher(None, heard, said, autojunk=False).ratio() > 0.75
+
+
+def run(*arguments, **environ):
+    """Run a Python command to its end; return its status, stdout and stderr."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=environ.pop("cwd", ROOT),
+        env={**environment(), "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=3 * SECONDS,
+    )
+
+
+def run_caller(*arguments, **environ):
+    return run("-m", "mediastreams.caller", *arguments, **environ)

@@ -1,0 +1,261 @@
+"""`GET /metrics`, read by prometheus_client's own parser."""
+
+import collections
+import contextlib
+import itertools
+import os
+import re
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from base64 import b64decode
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support import calls
+from support.calls import CAPTURED
+from support.handshake import exchange, handshake
+from support.server import ROOT, SECONDS, Server, environment, run_caller
+from support.streams import CONNECTED, FakeConnection, media, start, stop
+from websockets.sync.client import connect
+
+from mediastreams.config import Settings
+from mediastreams.streams.stream import Stream
+from mediastreams.web import metrics
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def scrape(server):
+    """Return each sample: its name and labels, and its value; only ours."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=SECONDS) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; ")
+        text = answer.read().decode()
+    assert not re.search("(MZ|CA|AC)[0-9a-f]{32}", text)
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name.startswith("mediastreams_"):
+                key = (sample.name.removeprefix("mediastreams_"), *sorted(sample.labels.items()))
+                assert key not in samples
+                samples[key] = sample.value
+    return samples
+
+
+def change(before, after):
+    """Return what has another value, without the buckets, by name and label."""
+    return {
+        (key[0], *(value for _, value in key[1:])): value - before.get(key, 0)
+        for key, value in after.items()
+        if value != before.get(key, 0) and not key[0].endswith(("_bucket", "_sum"))
+    }
+
+
+class TestACall:
+    def test_what_it_changes(self, server):
+        before = scrape(server)
+        assert {value for key, value in before.items() if key[0] != "streams_live"} == {0}
+        lost = CAPTURED[:20] + CAPTURED[23:]
+        calls.say(server, [*lost[:5], "{}", '{"event":"closed"}', lost[4], *lost[5:]])
+        server.wait_for("messages lost")
+        assert change(before, scrape(server)) == {
+            ("streams_total", "stop"): 1,
+            ("messages_total", "connected"): 1,
+            ("messages_total", "start"): 1,
+            ("messages_total", "media"): 71,
+            ("messages_total", "stop"): 1,
+            ("messages_total", "unknown"): 1,
+            ("messages_total", "invalid"): 1,
+            ("media_bytes_total", "inbound"): 70 * 160,
+            ("messages_lost_total",): 3,
+            ("messages_late_total",): 1,
+            ("messages_bad_total",): 1,
+            ("handling_lateness_seconds_count",): 1,
+        }
+
+    def test_a_live_one_is_counted_already(self, server):
+        before = scrape(server)
+        with connect(server.url, compression=None) as ws:
+            for message in CAPTURED[:12]:
+                ws.send(message)
+            ws.ping().wait(SECONDS)
+            server.wait_for("suppressed")
+            deadline = time.monotonic() + SECONDS
+            while True:
+                told = change(before, scrape(server))
+                if told.get(("messages_total", "media")) == 10 or time.monotonic() > deadline:
+                    break
+            assert told == {
+                ("streams_live",): 1,
+                ("messages_total", "connected"): 1,
+                ("messages_total", "start"): 1,
+                ("messages_total", "media"): 10,
+                ("media_bytes_total", "inbound"): 1600,
+            }
+        server.wait_for("messages lost")
+        told = change(before, scrape(server))
+        assert ("streams_live",) not in told
+        assert told["streams_total", "peer closed"] == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "ending"),
+        [
+            (["--drop"], "dropped"),
+            ([], "stop"),
+            (["--twiml", "twiml/start-stream.xml", "ECHO"], "server closed"),
+        ],
+    )
+    def test_how_it_ended(self, server, arguments, ending):
+        url = server.url.replace("media", "echo") if "ECHO" in arguments else server.url
+        run_caller(url, "--seconds", "1", *[each for each in arguments if each != "ECHO"])
+        server.wait_for("Stream MZ.* messages lost")
+        samples = scrape(server)
+        endings = {key[1][1]: value for key, value in samples.items() if key[0] == "streams_total"}
+        assert {name: value for name, value in endings.items() if value} == {ending: 1}
+        assert set(endings) == set(metrics.ENDINGS)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("request_bytes", "reason"),
+        [
+            (handshake("GET /nope HTTP/1.1"), "path"),
+            (handshake("POST /media HTTP/1.1", Content_Length="0"), "method"),
+            (handshake(Sec_WebSocket_Version="8"), "version"),
+            (handshake(Sec_WebSocket_Key="short"), "malformed"),
+            (handshake(Upgrade=None), "upgrade"),
+            (handshake(), "signature"),
+            (b"hello\r\n\r\n", "malformed"),
+            (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", "malformed"),
+            (b"POST /stream-status HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "signature"),
+            (b"POST /stream-status HTTP/1.1\r\nContent-Length: 70000\r\n\r\n", "too large"),
+        ],
+    )
+    def test_each_has_its_reason(self, start_server, request_bytes, reason):
+        server = start_server(TWILIO_AUTH_TOKEN=TOKEN)
+        before = scrape(server)
+        exchange(server, request_bytes)
+        assert change(before, scrape(server)) == {("refusals_total", reason): 1}
+
+    def test_too_many_streams(self, start_server):
+        server = start_server(MAX_STREAMS="1")
+        with connect(server.url, compression=None):
+            exchange(server, handshake())
+            assert scrape(server)["refusals_total", ("reason", "streams")] == 1
+
+    def test_a_request_that_is_never_whole(self, start_server):
+        server = start_server(START_TIMEOUT="0.2")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+            connection.sendall(b"GET /")
+            connection.recv(1)
+        assert scrape(server)["refusals_total", ("reason", "timeout")] == 1
+
+    def test_what_is_answered_is_none(self, server):
+        before = scrape(server)
+        exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+        exchange(server, b"HEAD /metrics HTTP/1.0\r\n\r\n")
+        exchange(server, b"GET /twiml/start-stream HTTP/1.0\r\nHost: a\r\n\r\n")
+        assert change(before, scrape(server)) == {}
+
+    def test_who_asks_for_metrics_fills_no_log(self, start_server):
+        quiet, told = start_server(), start_server(LOG_LEVEL="DEBUG")
+        for server in (quiet, told):
+            scrape(server)
+        assert "/metrics" not in quiet.stop()
+        assert '"GET /metrics" 200' in told.stop()
+
+
+class TestUnderGunicorn:
+    @pytest.fixture
+    def gunicorn(self, tmp_path):
+        environ = {**environment(), "HTTP_SERVER_PORT": "0", "TMPDIR": str(tmp_path)}
+        server = Server([sys.executable, "-m", "gunicorn", "-w", "2", "app:app"], ROOT, environ)
+        try:
+            server.wait_until_it_listens()
+            server.wait_for("TWILIO_AUTH_TOKEN", times=2)  # the workers are there
+            yield server
+        finally:
+            server.stop()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_it_is_the_sum_of_all_workers(self, gunicorn):
+        assert run_caller(gunicorn.url, "--fast", "--calls", "20").returncode == 0
+        gunicorn.wait_for("messages lost", times=20)
+        for _ in range(10):  # whichever worker answers
+            samples = scrape(gunicorn)
+            assert samples["streams_total", ("ending", "stop")] == 20
+            assert samples["messages_total", ("event", "media")] == 20 * 260
+            assert samples["media_bytes_total", ("track", "inbound")] == 20 * 41600
+            assert samples["streams_live",] == 0
+
+    def test_live_streams(self, gunicorn):
+        with contextlib.ExitStack() as stack:
+            for _ in range(6):
+                ws = stack.enter_context(connect(gunicorn.url, compression=None))
+                ws.ping().wait(SECONDS)
+            assert {scrape(gunicorn)["streams_live",] for _ in range(10)} == {6}
+
+    def test_a_worker_that_died_has_no_streams(self, gunicorn):
+        pids = re.findall(r"Booting worker with pid: (\d+)", "\n".join(gunicorn.lines))
+        with connect(gunicorn.url, compression=None) as ws:
+            ws.ping().wait(SECONDS)
+            assert scrape(gunicorn)["streams_live",] == 1
+            for pid in pids:
+                os.kill(int(pid), signal.SIGKILL)
+            gunicorn.wait_for("TWILIO_AUTH_TOKEN", times=2)  # new ones are there
+            assert scrape(gunicorn)["streams_live",] == 0
+
+
+class TestCounts:
+    """What a stream counts, and what of it is new."""
+
+    def told(self):
+        families = text_string_to_metric_families(metrics.page().decode())
+        samples = itertools.chain.from_iterable(family.samples for family in families)
+        return collections.Counter(
+            {(sample.name, *sample.labels.values()): sample.value for sample in samples if sample.value}
+        )
+
+    def test_nothing_is_counted_twice(self):
+        stream = Stream(FakeConnection(), Settings())
+        before = self.told()
+        for message in (CONNECTED, start(), media(2, 0), media(5, 60)):
+            stream.receive(message.to_json())
+            metrics.count([stream])
+        metrics.count([stream])
+        stream.receive(media(3, 20).to_json())  # it was lost, and is not any more: a counter never goes back
+        stream.receive(stop(6).to_json())
+        with stream:
+            pass
+        metrics.ended(stream)
+        told = self.told() - before
+        assert told["mediastreams_messages_total", "media"] == 3
+        assert told["mediastreams_messages_lost_total",] == 2
+        assert told["mediastreams_messages_late_total",] == 1
+        assert told["mediastreams_streams_total", "stop"] == 1
+
+    def test_what_consumers_and_recognisers_missed(self):
+        stream = Stream(FakeConnection(), Settings())
+        before = self.told()
+        stream.missed["Transcriber"] = 7
+        stream.unheard = 1.5
+        stream.lags.extend([0.4, 1.2])
+        metrics.count([stream])
+        metrics.count([stream])
+        told = self.told() - before
+        assert told["mediastreams_consumer_dropped_messages_total", "Transcriber"] == 7
+        assert told["mediastreams_transcription_dropped_seconds_total",] == 1.5
+        assert told["mediastreams_transcription_lag_seconds_count",] == 2
+        assert told["mediastreams_transcription_lag_seconds_bucket", "0.5"] == 1
+
+    def test_reasons_that_it_does_not_know(self):
+        before = self.told()
+        metrics.refused("", 418)
+        assert (self.told() - before)["mediastreams_refusals_total", "other"] == 1
+
+
+def test_bytes_of_a_capture():
+    payloads = re.findall(r'"payload":"([^"]*)"', "".join(CAPTURED))
+    assert sum(len(b64decode(payload)) for payload in payloads) == 73 * 160
