@@ -335,8 +335,7 @@ class TestWhenItEndsBadly:
         (error,) = [line for line in printed.splitlines() if " ERROR " in line]
         assert f"not recorded, RECORDINGS_DIR='{folder}' cannot be used: Not a directory" in error
         assert (
-            f"WARNING in feeds: RECORDINGS_DIR='{folder}' cannot be used: {tmp_path}/file is not"
-            in printed
+            f"WARNING in feeds: RECORDINGS_DIR='{folder}' cannot be used: {tmp_path}/file is not" in printed
         )
         assert "Traceback" not in printed
 
