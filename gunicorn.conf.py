@@ -1,4 +1,8 @@
-"""gunicorn's settings, from those of `mediastreams.config`: `gunicorn app:app`, and `-w N` for N workers."""
+"""gunicorn's settings: `gunicorn app:app`, and `-w N` for N workers.
+
+What gunicorn needs before the application is loaded (address, patience, log) is of the environment and
+`.env`. Its workers obey the settings of the application's `MediaStreams`.
+"""
 
 import os
 import shutil
@@ -6,15 +10,13 @@ import signal
 import tempfile
 
 from mediastreams.config import load
-from mediastreams.web.webhooks import addresses
+from mediastreams.web.addresses import addresses
 
 _settings = load()
 _host = _settings.http_server_host
 
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{_settings.http_server_port}"
 worker_class = "mediastreams.server.gunicorn_worker.Worker"
-# Beyond MAX_STREAMS a handshake is answered (503), and so is /healthz.
-worker_connections = _settings.max_streams + 100
 # A worker drains by itself; gunicorn must not kill it before.
 graceful_timeout = int(_settings.drain_timeout) + 10
 logger_class = "mediastreams.server.gunicorn_worker.Logger"

@@ -8,4 +8,49 @@
 `server`         takes calls: handshake, WebSocket, limits, drain
 `web`            answers over HTTP: TwiML, statusCallback, metrics
 `caller`         a simulated Twilio
+
+The public names are loaded when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mediastreams.config import Settings, load
+    from mediastreams.consumers.base import Consumer
+    from mediastreams.extension import MediaStreams
+    from mediastreams.server.sockets import Sockets
+    from mediastreams.server.websocket import WebSocket
+    from mediastreams.streams.stream import Stream
+    from mediastreams.streams.transcript import Transcript
+    from mediastreams.text import elide
+
+__all__ = [
+    "Consumer",
+    "MediaStreams",
+    "Settings",
+    "Sockets",
+    "Stream",
+    "Transcript",
+    "WebSocket",
+    "elide",
+    "load",
+]
+
+_MODULES = {
+    "Consumer": "consumers.base",
+    "MediaStreams": "extension",
+    "Settings": "config",
+    "Sockets": "server.sockets",
+    "Stream": "streams.stream",
+    "Transcript": "streams.transcript",
+    "WebSocket": "server.websocket",
+    "elide": "text",
+    "load": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,11 +7,12 @@ follows, and plays it in its time.
 import contextlib
 import logging
 
+from flask import Blueprint, current_app
 from geventwebsocket.exceptions import WebSocketError
 
 from mediastreams.audio.mulaw import SILENCE
 from mediastreams.audio.timeline import RATE
-from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Stop
+from mediastreams.extension import MediaStreams
 from mediastreams.server.websocket import WebSocket
 from mediastreams.streams.playback import PARAMETER, VALUE, SendError
 from mediastreams.streams.stream import Stream
@@ -23,35 +24,42 @@ DELAY = 1  # second: less is hard to tell from the phone's own sidetone
 _REFUSAL = f'/echo needs <Connect><Stream> with <Parameter name="{PARAMETER}" value="{VALUE}"/>'
 
 
-def echo(websocket: WebSocket, stream: Stream) -> None:
+echo = Blueprint("echo", __name__)
+
+
+@echo.route("/echo")  # type: ignore[type-var]  # of Flask, for views; Sockets hands over a WebSocket
+def talk_back(ws: WebSocket) -> None:
     """Play what the caller says back to them, until the stream ends. A key begins the echo anew.
 
     A stream that may not be talked to is closed with 1008.
     """
+    streams: MediaStreams = current_app.extensions["mediastreams"]
     # Whoever hangs up may do so while something is sent to them; how the WebSocket ended is logged.
-    with stream, contextlib.suppress(WebSocketError):
-        while not websocket.closed:
-            data = websocket.receive()
+    with streams.open(ws) as stream, contextlib.suppress(WebSocketError):
+        while not ws.closed:
+            message = ws.receive()
+            data = None if message is None else stream.receive(message)
             if data is None:
                 continue
-            match stream.receive(data):
-                case Start() if not stream.is_bidirectional:
-                    logger.warning("Stream %s: closed with 1008, %s", stream.name, _REFUSAL)
-                    websocket.close(1008, _REFUSAL)
-                case Start():
-                    logger.info("Stream %s: its caller hears an echo", stream.name)
-                    _begin(stream)
-                case Media(media=media):
-                    with contextlib.suppress(SendError):  # a peer may say anything, also a file's header
-                        stream.playback.media(media.payload)
-                case Dtmf(dtmf=key):
-                    logger.info("Stream %s: key %s, the echo begins anew", stream.name, printable(key.digit))
-                    stream.playback.clear()
-                    _begin(stream)
-                case Mark() if mark := stream.playback.returned_mark:
+            if data.event == "start" and not stream.is_bidirectional:
+                logger.warning("Stream %s: closed with 1008, %s", stream.name, _REFUSAL)
+                ws.close(1008, _REFUSAL)
+            elif data.event == "start":
+                logger.info("Stream %s: its caller hears an echo", stream.name)
+                _begin(stream)
+            elif data.event == "media":
+                with contextlib.suppress(SendError):  # a peer may say anything, also a file's header
+                    stream.playback.media(data.media.payload)
+            elif data.event == "dtmf":
+                digit = printable(data.dtmf.digit)
+                logger.info("Stream %s: key %s, the echo begins anew", stream.name, digit)
+                stream.playback.clear()
+                _begin(stream)
+            elif data.event == "mark":
+                if mark := stream.playback.returned_mark:
                     logger.info("Stream %s: mark %s %s", stream.name, mark.name, mark.outcome)
-                case Stop():
-                    break
+            elif data.event == "stop":
+                break
     logger.info(stream.summary())
 
 

@@ -26,7 +26,7 @@ def line(name: str, seconds: float, track: Track, level: float) -> str:
     return f"{name[:8]} {minutes}:{rest:02} {track:<8} [{bar}] {loud:>8} {speaks}".rstrip()
 
 
-class Meter(Consumer):
+class LevelMeter(Consumer):
     """Shows the level of each track's latest second of audio on `console`, until the stream ends."""
 
     def __init__(self, stream: Stream, console: Console) -> None:
@@ -36,7 +36,7 @@ class Meter(Consumer):
         self._shown_at = time.monotonic()
 
     def media(self, message: Media) -> None:
-        """Keep the audio, a second of it at the most."""
+        """Keep the audio, a second of it at most."""
         heard = self._heard.setdefault(message.media.track, bytearray())
         heard += message.media.payload
         del heard[:-RATE]

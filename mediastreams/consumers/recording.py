@@ -20,24 +20,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mediastreams.audio.timeline import RATE, TrackAccount
+from mediastreams.audio.timeline import RATE
 from mediastreams.audio.wav import WavFile, open_private
 from mediastreams.consumers.base import Consumer
-from mediastreams.protocol.messages import Dtmf, Mark, Media, MediaMetadata, Start, Track
+from mediastreams.protocol.messages import Dtmf, Mark, Start, Track
 from mediastreams.streams.stream import Stream
-from mediastreams.streams.transcript import webvtt
+from mediastreams.streams.transcript import Transcript, webvtt
 
 logger = logging.getLogger(__name__)
 
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
-_MOST_NOTED = 1000  # keys, and marks
+_MAX_NOTED = 1000  # keys, and marks
 _LONGEST = 200  # characters of each
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_MOST_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
+_MAX_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
 
 
 def unusable(folder: str) -> str | None:
-    """Say why no recording can be made in `folder` as things stand; None where it seems to be possible."""
+    """Return why no recording can be made in `folder` as things stand; None where it seems to be possible."""
     path = Path(folder).absolute()
     while not path.exists():
         path = path.parent
@@ -62,11 +62,12 @@ class Recording(Consumer):
         self._wav: WavFile | None = None
         self._error: str | None = None  # why it has ended before its time
         self._channels: dict[Track, int] = {}
-        # Not those of the stream, which are ahead by what waits to be recorded.
-        self._tracks: dict[Track, TrackAccount] = {}
+        self._first: int | None = None  # the position of the first sample, and that behind the last
+        self._end = 0
+        self._transcripts: list[Transcript] = []
         self._dtmf: list[dict[str, Any]] = []
         self._marks: list[dict[str, Any]] = []
-        self._saved_transcripts = 0
+        self._saved_transcripts = 0  # how many of them are in the file
         self._has_named_track = self._has_named_early = False
 
     def start(self, message: Start) -> None:
@@ -93,40 +94,42 @@ class Recording(Consumer):
             else:
                 self._name_account(error)
 
-    def media(self, message: Media) -> None:
+    def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Put the audio where it belongs."""
-        wav, media = self._wav, message.media
-        track = self._tracks.get(media.track) or self._first_of(media)
-        if wav is None or track is None or self._error is not None:
+        wav, channel = self._wav, self._channels.get(track)
+        if wav is None or self._error is not None:
             return
-        payload = media.payload
-        place = track.place(media.timestamp, len(payload))
-        if wav.origin is not None and place < wav.origin and not self._has_named_early:
+        if channel is None:
+            if not self._has_named_track:
+                self._has_named_track = True
+                logger.warning("Stream %s: %s is not among its tracks, not recorded", self.stream.name, track)
+            return
+        if wav.origin is not None and position < wav.origin and not self._has_named_early:
             self._has_named_early = True
             logger.warning(
-                "Stream %s: audio of %s from before the recording began is left out",
-                self.stream.name,
-                media.track,
+                "Stream %s: audio of %s from before the recording began is left out", self.stream.name, track
             )
-        channel = self._channels[media.track]
+        self._first = position if self._first is None else min(self._first, position)
+        self._end = max(self._end, position + len(payload))
         try:
-            if track.jump >= 0 or track.is_wild:
-                wav.put(channel, place, payload)
-            else:
-                for part in track.fills:
-                    wav.put(channel, part.start, payload[part.start - place : part.stop - place])
+            wav.put(channel, position, payload)
         except OSError as error:
             self._give_up(error)
 
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
-        if len(self._dtmf) < _MOST_NOTED:
+        if len(self._dtmf) < _MAX_NOTED:
             self._dtmf.append({"digit": message.dtmf.digit[:_LONGEST], "at": self._now()})
 
     def mark(self, message: Mark) -> None:
         """Note the mark and when it came back."""
-        if len(self._marks) < _MOST_NOTED:
+        if len(self._marks) < _MAX_NOTED:
             self._marks.append({"name": message.mark.name[:_LONGEST], "at": self._now()})
+
+    def transcript(self, transcript: Transcript) -> None:
+        """Keep what was said, once it is final."""
+        if transcript.final and transcript.text:
+            self._transcripts.append(transcript)
 
     def flush(self) -> None:
         """Write what was put, and what was said."""
@@ -162,13 +165,13 @@ class Recording(Consumer):
         started_at = self.stream.started_at
         assert started_at is not None
         name = f"{started_at:%Y%m%dT%H%M%S}.{started_at.microsecond // 1000:03}Z-{stream_sid}"
-        for n in range(1, _MOST_OF_A_NAME + 1):
+        for n in range(1, _MAX_OF_A_NAME + 1):
             path = self._folder / f"{name if n == 1 else f'{name}-{n}'}.wav"
             with contextlib.suppress(FileExistsError):
                 self._wav = WavFile(path, len(self._channels))
                 self._path = path
                 return
-        raise FileExistsError(errno.EEXIST, f"{_MOST_OF_A_NAME} files of this name are there already")
+        raise FileExistsError(errno.EEXIST, f"{_MAX_OF_A_NAME} files of this name are there already")
 
     def _give_up(self, error: OSError) -> None:
         assert self._wav is not None
@@ -182,36 +185,24 @@ class Recording(Consumer):
             "Stream %s: the account of %s cannot be written: %s", self.stream.name, self._path, error.strerror
         )
 
-    def _first_of(self, media: MediaMetadata) -> TrackAccount | None:
-        """Return a track's account with its first chunk; None where it is not one of the stream's."""
-        name = media.track
-        if name in self._channels:
-            other = next(iter(self._tracks.values()), None)
-            return self._tracks.setdefault(name, TrackAccount(media.timestamp, other))
-        if self._wav is not None and not self._has_named_track:
-            self._has_named_track = True
-            logger.warning("Stream %s: %s is not among its tracks, not recorded", self.stream.name, name)
-        return None
-
-    def _seconds(self, place: int) -> float:
-        """Return where in the file a place is, in seconds to the millisecond; 0.0 before its beginning."""
+    def _seconds(self, position: int) -> float:
+        """Return where in the file a position is, in seconds to the millisecond; 0.0 before its beginning."""
         origin = self._wav.origin if self._wav is not None else None
         if origin is None:
-            origin = min((track.first for track in self._tracks.values()), default=0)
-        return round(max(place - origin, 0) / RATE, 3)
+            origin = self._first or 0
+        return round(max(position - origin, 0) / RATE, 3)
 
     def _now(self) -> float:
-        return self._seconds(max((track.end for track in self._tracks.values()), default=0))
+        return self._seconds(self._end)
 
     def _save_account(self) -> None:
         """Put the account in the place of the last one, whole or not at all. Raises `OSError`."""
         self._save(".json", json.dumps(self._account(), indent=2, ensure_ascii=False) + "\n")
 
     def _save_transcripts(self) -> None:
-        transcripts = list(self.stream.transcripts)
-        if len(transcripts) > self._saved_transcripts:
-            self._save(".vtt", webvtt(transcripts))
-            self._saved_transcripts = len(transcripts)
+        if len(self._transcripts) > self._saved_transcripts:
+            self._save(".vtt", webvtt(self._transcripts))
+            self._saved_transcripts = len(self._transcripts)
 
     def _save(self, suffix: str, text: str) -> None:
         path = self._path.with_suffix(suffix)
@@ -260,13 +251,14 @@ class Recording(Consumer):
                         for gap in track.gaps
                     ],
                 }
-                for name, track in self._tracks.items()
+                for name, track in list(stream.tracks.items())
+                if name in self._channels
             },
             "lost": [
                 {
                     "sequenceNumber": loss.numbers.start,
                     "messages": len(loss.numbers),
-                    "at": self._seconds(loss.place),
+                    "at": self._seconds(loss.position),
                 }
                 for loss in stream.losses
             ],
@@ -279,7 +271,7 @@ class Recording(Consumer):
                     "start": round(transcript.start, 3),
                     "end": round(transcript.end, 3),
                 }
-                for transcript in stream.transcripts
+                for transcript in self._transcripts
             ],
         }
 

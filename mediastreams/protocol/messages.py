@@ -1,7 +1,7 @@
 """Twilio's Media Streams messages as types: `parse` what arrives, `to_json` what is sent.
 
-Every message is one JSON object in one WebSocket text message. The classes carry Twilio's own words,
-in snake case: `sequenceNumber` is `sequence_number`. Numbers that Twilio sends as strings
+Every message is one JSON object in one WebSocket text message; `event` says which it is. The classes carry
+Twilio's own words, in snake case: `sequenceNumber` is `sequence_number`. Numbers that Twilio sends as strings
 (`sequenceNumber`, `chunk`, `timestamp`) are ints here; the base64 `payload` is bytes, one mu-law
 sample at 8 kHz each. Printing a message shows it as JSON with the payload elided, because what was
 said on a phone call does not belong in a log.
@@ -13,7 +13,7 @@ msgspec decodes JSON, types and base64 in one call: 1.2 us a message, where json
 """
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -25,7 +25,7 @@ Track = Literal["inbound", "outbound"]
 # Twilio counts from 0 or 1; 64 bits keep what a peer invents within what a file format can hold.
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
-_EVENT_SHOWN = 64
+_MAX_EVENT = 64
 
 
 class MessageError(Exception):
@@ -84,6 +84,7 @@ class Metadata(Struct, gc=False, rename="camel"):
 class Connected(Message, tag="connected"):
     """The first message: which protocol follows. It alone has no `sequenceNumber` and no `streamSid`."""
 
+    event: ClassVar[Literal["connected"]] = "connected"
     protocol: str
     version: str
 
@@ -110,6 +111,7 @@ class StartMetadata(Metadata):
 class Start(Message, tag="start"):
     """Sent once, directly after `connected`."""
 
+    event: ClassVar[Literal["start"]] = "start"
     sequence_number: Number
     start: StartMetadata
     stream_sid: str
@@ -132,6 +134,7 @@ class MediaMetadata(Metadata, kw_only=True):
 class Media(Message, tag="media"):
     """Audio."""
 
+    event: ClassVar[Literal["media"]] = "media"
     sequence_number: Number
     media: MediaMetadata
     stream_sid: str
@@ -147,6 +150,7 @@ class DtmfMetadata(Metadata, kw_only=True):
 class Dtmf(Message, tag="dtmf"):
     """A key was pressed. Only on bidirectional streams (`<Connect><Stream>`)."""
 
+    event: ClassVar[Literal["dtmf"]] = "dtmf"
     stream_sid: str
     sequence_number: Number
     dtmf: DtmfMetadata
@@ -161,6 +165,7 @@ class MarkMetadata(Metadata):
 class Mark(Message, tag="mark"):
     """Audio up to the server's mark was played, or cleared. Only on bidirectional streams."""
 
+    event: ClassVar[Literal["mark"]] = "mark"
     sequence_number: Number
     stream_sid: str
     mark: MarkMetadata
@@ -176,19 +181,20 @@ class StopMetadata(Metadata):
 class Stop(Message, tag="stop"):
     """The stream was stopped or the call has ended. A dropped connection sends none."""
 
+    event: ClassVar[Literal["stop"]] = "stop"
     sequence_number: Number
     stop: StopMetadata
     stream_sid: str
 
 
 class Unknown(Struct):
-    """A message whose `event` is none of the above: Twilio may add some. `event` names it."""
+    """A message whose event is none of the above: Twilio may add some. `name` is what it calls the event."""
 
-    event: str
+    event: ClassVar[Literal["unknown"]] = "unknown"
+    name: str
 
     def __str__(self) -> str:
-        name = self.event
-        return printable(name if len(name) <= _EVENT_SHOWN else f"{name[:_EVENT_SHOWN]}...")
+        return printable(self.name if len(self.name) <= _MAX_EVENT else f"{self.name[:_MAX_EVENT]}...")
 
 
 Received = Connected | Start | Media | Dtmf | Mark | Stop | Unknown

@@ -24,12 +24,13 @@ logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
-# The handler of `server.py` puts a callable here: it upgrades the request, or raises a refusal, and runs the
+# The handler puts a callable here: it upgrades the request, or raises a refusal, and runs the
 # function that it is given with the WebSocket, once the application has returned.
 UPGRADE = "mediastreams.upgrade"
 
-# Here stands that a request's line in the log is written: why it was refused, "" where it was not.
-LOGGED = "mediastreams.logged"
+# The level at which the handler logs a request's line; NOTSET: not at all, there is a better one. INFO where
+# it is not set.
+LOG_LEVEL = "mediastreams.log_level"
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> HTTPException:

@@ -10,17 +10,17 @@ read from `timestamp`, because a call may also lose audio with no message missin
 
 import logging
 import time
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
-from mediastreams.audio.timeline import RATE, TrackAccount
+from mediastreams.audio.timeline import RATE, TrackTimeline
 from mediastreams.config import Settings
 from mediastreams.protocol.messages import (
     Connected,
+    Dtmf,
     Mark,
     Media,
     MediaFormat,
@@ -33,18 +33,12 @@ from mediastreams.protocol.messages import (
     parse,
 )
 from mediastreams.streams.playback import PARAMETER, VALUE, Playback, SendError
+from mediastreams.streams.sequence import Loss, SequenceTracker
 from mediastreams.text import printable
-
-if TYPE_CHECKING:
-    from mediastreams.consumers.feeds import Consumers, Feed
-    from mediastreams.streams.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-# Beyond so many separate losses in one call, a late message counts as a repeat.
-_MOST_LOSSES = 1000
-_MOST_WARNINGS = 50
-_MOST_SAMPLES = 64  # that wait until the metrics have them; nobody may ask
+_MAX_WARNINGS = 50
 _LATENESS_EVERY = 64 - 1  # messages, and a power of 2 before the 1 is taken away
 _LATENESS_SECONDS = 60.0
 
@@ -53,7 +47,7 @@ class Connection(Protocol):
     """What a stream needs of its WebSocket (`websocket.WebSocket` has it)."""
 
     ending: str
-    stream: "Stream | None"
+    stream: object
 
     def send(self, message: str) -> None:
         """Send a text message."""
@@ -68,11 +62,29 @@ class Connection(Protocol):
         """Undo `close_after`."""
 
 
-class Loss(NamedTuple):
-    """Messages that never came: their `sequenceNumber`s, and at which place in the audio (see `track`)."""
+# A message, the position of its first sample, and of its samples those positions for which no audio has come
+# before; None: all of them.
+Chunk = tuple[Media, int, list[range] | None]
 
-    numbers: range
-    place: int
+
+class Feed(Protocol):
+    """One consumer of the stream, and what waits for it."""
+
+    def media(self, chunk: Chunk) -> None:
+        """Keep a chunk of audio."""
+
+    def event(self, message: Dtmf | Mark) -> None:
+        """Keep a key or a mark."""
+
+
+class Consumers(Protocol):
+    """What a stream needs of its consumers (`feeds.Consumers` has it)."""
+
+    def begin(self, stream: "Stream", message: Start) -> Sequence[Feed]:
+        """Return a feed for each consumer of a stream that has started."""
+
+    def end(self, stream: "Stream") -> None:
+        """Let the stream's consumers finish, and wait for them."""
 
 
 # The stream in whose route, or in whose consumer, this code runs; for the log.
@@ -80,96 +92,68 @@ current: ContextVar["Stream | None"] = ContextVar("current", default=None)
 
 
 class Stream:
-    """One stream's account, from the first message to the last; a context manager.
+    """One stream, from its first message to the last; a context manager, which its route makes.
 
-    `receive` takes each message as it came. Leaving the `with` block ends the stream, however the
-    connection ended; an exception that leaves it carries the stream's SID as a note.
+    `receive` takes each message as it came. Leaving the `with` block ends the stream, however the connection
+    ended, and waits for its consumers; an exception that leaves it carries the stream's SID as a note.
 
     Without `start` within START_TIMEOUT the WebSocket is closed with 1008; and at once where `start` names
     another account than TWILIO_ACCOUNT_SID.
 
-    `start` is the `Start` message, None until it came. `received` counts every message, `bad` those
-    that could not be used, `lost` those whose `sequenceNumber` never came, `late` those that came
-    after a later one or for a second time. `losses` has the places of the latest 1,000 losses. `tracks`
-    has a `TrackAccount` for each track heard. `transcripts` has the final ones, where one is made.
-
-    `started_at` and `ended_at` are times in UTC, of `start` and of leaving the `with` block; None before.
-    `ending` is how it ended, "" before: `stop`; else `failed` where an exception left the block;
-    else as the WebSocket did: `peer closed` with its code, `dropped`, `timed out`, `drained`, or
-    `server closed` with its code.
-
-    `consumers` gets what belongs to the call, from `start` on, and the block's end waits for them.
-
-    `playback` is what talks back, on a stream that has asked for it.
-
-    For `metrics`: `missed` has how many messages each consumer did not get, by its name, and `unheard` how
-    many seconds of audio no recogniser has heard. `lateness` and `lags` have samples, in seconds, that are
-    not counted yet: how late a message was handled, and how long after its last word a final text was there.
+    Only the route's greenlet calls its methods. Consumers read its attributes, in threads of their own.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_account_sid",
-        "_consumers",
-        "_feeds",
-        "_lateness",
-        "_next",
-        "_others",
-        "_playback",
-        "_sid",
-        "_start_timeout",
-        "_unnumbered",
-        "_warned",
-        "_websocket",
-        "bad",
-        "ended_at",
-        "ending",
-        "lags",
-        "late",
-        "lateness",
-        "losses",
-        "lost",
-        "missed",
-        "received",
-        "start",
-        "started_at",
-        "stopped",
-        "tracks",
-        "transcripts",
-        "unheard",
-    )
+    start: Start | None
+    """The `start` message, None until it came."""
+    stopped: bool
+    """Whether the `stop` message came."""
+    received: int
+    """How many messages came, of every kind."""
+    bad: int
+    """How many could not be used."""
+    tracks: dict[Track, TrackTimeline]
+    """The timeline of each track of which audio came."""
+    started_at: datetime | None
+    """When `start` came, in UTC; None before."""
+    ended_at: datetime | None
+    """When the `with` block was left, in UTC; None before."""
+    ending: str
+    """How it ended, "" before: `stop`; else `failed` where an exception left the block; else as the WebSocket
+    did:
+    `peer closed` with its code, `dropped`, `timed out`, `drained`, or `server closed` with its code."""
 
     def __init__(
-        self, websocket: Connection, settings: Settings, consumers: "Consumers | None" = None
+        self,
+        websocket: Connection,
+        settings: Settings,
+        consumers: Consumers | None = None,
+        on_lateness: Callable[[float], None] | None = None,
     ) -> None:
+        """Make the stream of a WebSocket that was opened.
+
+        `consumers` get what belongs to the call, from `start` on. `on_lateness` is called for one message in
+        64 with how many seconds late it is handled. None: there are none.
+        """
         self._websocket = websocket
         self._consumers = consumers
         self._feeds: Sequence[Feed] = ()
         self._account_sid = settings.twilio_account_sid
         self._start_timeout = settings.start_timeout
         self._playback: Playback | None = None
-        self.start: Start | None = None
+        self._on_lateness = on_lateness
+        self._lateness = _Lateness()
+        self._sequence = SequenceTracker()
+        self._sid = ""
+        self._warned: set[str] = set()
+        self._others: dict[str, int] = {}  # messages by event, but for media
+        self.start = None
         self.stopped = False
         self.received = 0
         self.bad = 0
-        self.lost = 0
-        self.late = 0
-        self.losses: list[Loss] = []
-        self.tracks: dict[Track, TrackAccount] = {}
-        self.transcripts: list[Transcript] = []
-        self.missed: dict[str, int] = {}
-        self.unheard = 0.0
-        self.lateness: list[float] = []
-        self.lags: list[float] = []
-        self.started_at: datetime | None = None
-        self.ended_at: datetime | None = None
+        self.tracks = {}
+        self.started_at = None
+        self.ended_at = None
         self.ending = ""
-        self._sid = ""
-        self._next = -1  # the sequenceNumber that is due; none is before start
-        self._unnumbered = 0
-        self._warned: set[str] = set()
-        self._others: dict[str, int] = {}  # messages by event, but for media
-        self._lateness = _Lateness()
 
     def __enter__(self) -> Self:
         self._websocket.stream = self
@@ -194,8 +178,23 @@ class Stream:
             self.ending = self._websocket.ending or "server closed 1000"  # as it will, with the route's end
         if error is not None:
             error.add_note(f"in stream {self.name}")
-        if self._consumers is not None and self._feeds:
-            self._consumers.end(self._feeds)
+        if self._consumers is not None:
+            self._consumers.end(self)
+
+    @property
+    def lost(self) -> int:
+        """How many messages never came, by their `sequenceNumber`."""
+        return self._sequence.lost
+
+    @property
+    def late(self) -> int:
+        """How many messages came after a later one, or for a second time."""
+        return self._sequence.late
+
+    @property
+    def losses(self) -> list[Loss]:
+        """The latest 1,000 losses of messages, and their positions."""
+        return self._sequence.losses
 
     @property
     def name(self) -> str:
@@ -245,13 +244,13 @@ class Stream:
         try:
             message = parse(data)
         except MessageError as error:
-            self._unnumbered += 1
+            self._sequence.unnumbered()
             self._count("invalid")
             self._bad(error.path, str(error))
             return None
-        if type(message) is Media:
+        if isinstance(message, Media):
             return self._media(message)
-        self._count("unknown" if isinstance(message, Unknown) else type(message).__name__.lower())
+        self._count(message.event)
         if isinstance(message, Connected | Unknown):
             return self._without_number(message)
         if isinstance(message, Start):
@@ -264,15 +263,15 @@ class Stream:
         if isinstance(message, Mark) and self._playback and not self._playback.returned(message.mark.name):
             self._warn("mark", f"a mark came back that was not sent: {message.mark.name}")
         for feed in self._feeds:
-            feed.take(message)
+            feed.event(message)
         return message
 
     def summary(self) -> str:
         """Return the closing line: tracks, seconds, bytes, and the messages lost, late and bad."""
         parts = [f"{self.seconds:.2f} s"]
-        for track, account in self.tracks.items():
-            missing = f", {account.missing / RATE:.2f} s missing" if account.missing else ""
-            parts.append(f"{track} {account.chunks} chunks, {account.bytes} bytes{missing}")
+        for name, track in self.tracks.items():
+            missing = f", {track.missing / RATE:.2f} s missing" if track.missing else ""
+            parts.append(f"{name} {track.chunks} chunks, {track.bytes} bytes{missing}")
         parts.append(f"{self.lost} messages lost, {self.late} late, {self.bad} bad")
         if self.start is not None and not self.stopped:
             parts.append(f"no stop message: {self.ending}" if self.ending else "no stop message")
@@ -283,7 +282,7 @@ class Stream:
             self._bad("after stop", f"{message} after stop")
             return None
         if isinstance(message, Unknown):
-            self._unnumbered += 1
+            self._sequence.unnumbered()
         elif self.start is not None:
             self._bad("after start", f"{message} after start")
             return None
@@ -308,8 +307,7 @@ class Stream:
             self._warn("mediaFormat", f"announces {message.start.media_format}, read as mu-law at 8 kHz")
         self.start = message
         self._sid = message.stream_sid
-        self._next = message.sequence_number + 1
-        self._unnumbered = 0
+        self._sequence.start(message.sequence_number)
         self.started_at = datetime.now(UTC)
         if message.start.custom_parameters.get(PARAMETER) == VALUE:
             self._playback = Playback(self._sid, self._websocket.send)
@@ -318,91 +316,73 @@ class Stream:
         return message
 
     def _media(self, message: Media) -> Media | None:
-        number, sid = message.sequence_number, message.stream_sid
-        if number == self._next and sid == self._sid and not self.stopped:  # as nearly all of them are
-            self._next = number + 1
-            self._unnumbered = 0
-        elif not self._in_order(sid, number, "media"):
+        number, sequence = message.sequence_number, self._sequence
+        if (
+            number == sequence.next and message.stream_sid == self._sid and not self.stopped
+        ):  # as nearly all are
+            sequence.advance()
+        elif not self._in_order(message.stream_sid, number, "media"):
             return None
         media = message.media
         track = self.tracks.get(media.track)
         if track is None:
             track = self._first_of(media.track, media.timestamp)
-        track.place(media.timestamp, len(media.payload))
-        if track.jump:
-            self._name_jump(media.track, track, media.timestamp)
-        if not number & _LATENESS_EVERY and len(self.lateness) < _MOST_SAMPLES:
-            self.lateness.append(self._lateness.of(media.timestamp))
+        position = track.add(media.timestamp, len(media.payload))
+        filled = None
+        if track.gap_ms:
+            self._name_gap(media.track, track, media.timestamp)
+            filled = track.filled if track.gap_ms < 0 and not track.is_implausible else None
+        if not number & _LATENESS_EVERY and self._on_lateness is not None:
+            self._on_lateness(self._lateness.of(media.timestamp))
+        chunk = message, position, filled
         for feed in self._feeds:
-            feed.take(message)
+            feed.media(chunk)
         return message
 
-    def _first_of(self, name: Track, timestamp: int) -> TrackAccount:
+    def _first_of(self, name: Track, timestamp: int) -> TrackTimeline:
         other = next(iter(self.tracks.values()), None)
-        track = self.tracks[name] = TrackAccount(timestamp, other)
-        if track.is_wild:
+        track = self.tracks[name] = TrackTimeline(timestamp, other)
+        if track.is_implausible:
             self._warn(
                 "wild", f"timestamp {timestamp} ms of the {name} track is not believed: it counts as the next"
             )
         return track
 
-    def _name_jump(self, name: Track, track: TrackAccount, timestamp: int) -> None:
+    def _name_gap(self, name: Track, track: TrackTimeline, timestamp: int) -> None:
         place = f"timestamp {timestamp} ms of the {name} track"
-        if track.is_wild:
-            self._warn("wild", f"{place} is {track.jump} ms off, and not believed: it counts as the next")
-        elif track.jump > 0:
-            self._warn("gap", f"{track.jump} ms of the {name} track missing before {timestamp} ms")
+        if track.is_implausible:
+            self._warn("wild", f"{place} is {track.gap_ms} ms off, and not believed: it counts as the next")
+        elif track.gap_ms > 0:
+            self._warn("gap", f"{track.gap_ms} ms of the {name} track missing before {timestamp} ms")
         else:
             self._warn("overlap", f"{place} goes back")
 
     def _in_order(self, sid: str, number: int, event: str) -> bool:
-        """Judge a message's place by its stream, the events before it and its `sequenceNumber`."""
+        """Return whether a message may be used: by its stream, what came before, its `sequenceNumber`."""
+        sequence = self._sequence
         if self.start is None:
             self._bad("before start", f"{event} before start")
         elif self.stopped:
             self._bad("after stop", f"{event} after stop")
         elif sid != self._sid:
             self._bad("$.streamSid", f"$.streamSid: {event} of another stream, {sid}")
-        elif number == self._next:
-            self._next += 1
-            self._unnumbered = 0
+        elif number == sequence.next:
+            sequence.advance()
             return True
-        elif number > self._next:
-            self._skip_to(number)
+        elif number > sequence.next:
+            if gap := sequence.skip_to(number, self._end()):
+                self._warn("lost", f"sequenceNumber {number} where {gap.start} was due: {len(gap)} lost")
+            return True
+        elif sequence.fill(number):
+            self._warn("late", f"sequenceNumber {number} came after {sequence.next - 1}")
             return True
         else:
-            return self._fills_gap(number)
+            self._warn("repeat", f"sequenceNumber {number} came again")
         return False
 
     def _end(self) -> int:
-        """Return the place behind all audio, 0 without any."""
+        """Return the position behind all audio, 0 without any."""
         return max((track.end for track in list(self.tracks.values())), default=0)
-
-    def _skip_to(self, number: int) -> None:
-        # What came in between without a number that could be used (a bad message, an unknown event)
-        # stands for as many of those that seem lost.
-        gap = range(self._next, number)[self._unnumbered :]
-        if gap:
-            self.lost += len(gap)
-            self.losses = [*self.losses[1 - _MOST_LOSSES :], Loss(gap, self._end())]
-            self._warn("lost", f"sequenceNumber {number} where {gap.start} was due: {len(gap)} lost")
-        self._next = number + 1
-        self._unnumbered = 0
-
-    def _fills_gap(self, number: int) -> bool:
-        """Count a message that came late; say whether it is new (not a repeat)."""
-        self.late += 1
-        i = bisect_right(self.losses, number, key=_stop_of)
-        if i < len(self.losses) and number in self.losses[i].numbers:
-            gap, place = self.losses[i]
-            self.lost -= 1
-            parts = range(gap.start, number), range(number + 1, gap.stop)
-            self.losses[i : i + 1] = [Loss(part, place) for part in parts if part]
-            del self.losses[:-_MOST_LOSSES]
-            self._warn("late", f"sequenceNumber {number} came after {self._next - 1}")
-            return True
-        self._warn("repeat", f"sequenceNumber {number} came again")
-        return False
 
     def _count(self, event: str) -> None:
         self._others[event] = self._others.get(event, 0) + 1
@@ -412,7 +392,7 @@ class Stream:
         self._warn(kind, f"bad message: {text}")
 
     def _warn(self, kind: str, text: str) -> None:
-        if kind not in self._warned and len(self._warned) < _MOST_WARNINGS:
+        if kind not in self._warned and len(self._warned) < _MAX_WARNINGS:
             self._warned.add(kind)
             logger.warning("Stream %s: %s (more of this kind are only counted)", self.name, printable(text))
 
@@ -422,8 +402,6 @@ class _Lateness:
 
     What the fastest way to the server takes, nobody can tell from here; and clocks drift.
     """
-
-    __slots__ = ("_before", "_earliest", "_until")
 
     def __init__(self) -> None:
         self._before = self._earliest = float("inf")
@@ -438,7 +416,3 @@ class _Lateness:
         age = now - timestamp / 1000
         self._earliest = min(self._earliest, age)
         return age - min(self._before, self._earliest)
-
-
-def _stop_of(loss: Loss) -> int:
-    return loss.numbers.stop

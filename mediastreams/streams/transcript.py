@@ -5,31 +5,28 @@ Source of the format: https://www.w3.org/TR/webvtt1/
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mediastreams.protocol.messages import Track
 from mediastreams.text import printable
-
-if TYPE_CHECKING:
-    from mediastreams.streams.stream import Stream
 
 SPEAKERS: dict[Track, str] = {"inbound": "caller", "outbound": "callee"}
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """A stretch of speech on one track.
+    """A stretch of speech on one track, as a recogniser heard it."""
 
-    `text` may still change until it is `final`; then the next one begins. `start` and `end` are seconds
-    from the stream's first audio, as in its recording.
-    """
-
-    stream: "Stream"
     track: Track
     text: str
+    """What was said; "" takes back what was said of a stretch that is not final."""
     final: bool
+    """Whether the text stays as it is. Else the track's next transcript replaces it."""
     start: float
+    """When it begins, in seconds from the stream's first audio, as in its recording."""
     end: float
+    """When it ends, likewise."""
+    lag: float = 0.0
+    """How many seconds after the end of the last word the text was there."""
 
     @property
     def speaker(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from gevent.monkey import get_original
 
-from mediastreams.audio.timeline import RATE, Places
+from mediastreams.audio.timeline import RATE, PositionMap
 from mediastreams.text import printable
 from mediastreams.transcription.base import Engine, Hear, Recognition
 from mediastreams.transcription.process_protocol import AUDIO, END, HEADER
@@ -188,7 +188,7 @@ class _Track(Recognition):
         self._hear = hear
         self._taken = 0  # samples
         self._sent = 0  # those that the process has, since it has the track
-        self._places = Places(0)
+        self._places = PositionMap(0)
         self._dropped = 0
 
     def feed(self, mulaw: bytes) -> None:
@@ -204,7 +204,7 @@ class _Track(Recognition):
                 if not self._dropped:
                     logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
                 self._dropped += len(part)
-            self._places.go_on(self._sent, self._taken)
+            self._places.break_at(self._sent, self._taken)
 
     def finish(self) -> None:
         """Let the process end the track."""
@@ -215,7 +215,7 @@ class _Track(Recognition):
     def starts_again(self) -> None:
         """Know that another process has the track, which has heard nothing yet."""
         self._sent = 0
-        self._places = Places(self._taken)
+        self._places = PositionMap(self._taken)
 
     def take_event(self, event: dict[str, Any]) -> None:
         """Take what the process says of this track."""
@@ -231,7 +231,7 @@ class _Track(Recognition):
             logger.exception("%s: what was heard could not be shown", self._name)
 
     def _place(self, seconds: float) -> float:
-        return self._places.of(int(seconds * RATE)) / RATE
+        return self._places.position(int(seconds * RATE)) / RATE
 
     def _end(self, dropped: float) -> None:
         dropped += self._dropped / RATE

@@ -8,7 +8,9 @@ Source: https://prometheus.github.io/client_python/multiprocess/. That takes a f
 """
 
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import prometheus_client
@@ -16,7 +18,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from mediastreams import config
+from mediastreams.consumers.base import Consumer
 from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import Transcript
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -62,18 +66,45 @@ for _counter, _labels in ((_ended, ENDINGS), (_messages, EVENTS), (_refused, REA
 # A counter, its label ("" for none), and a number.
 _Counts = dict[tuple[Counter, str], float]
 
+# What threads have to say, for the server's to count.
+_samples: "deque[Callable[[], None]]" = deque()
+
 # What of each stream is counted already.
 _counted: "WeakKeyDictionary[Stream, _Counts]" = WeakKeyDictionary()
 
 
 def live(streams: int) -> None:
-    """Say how many streams are live."""
+    """Set how many streams are live."""
     _live.set(streams)
 
 
 def refused(reason: str, status: int = 400) -> None:
     """Count a request that was refused with this status; `reason` is one of `REASONS`, or ""."""
     _refused.labels(reason or _REASONS.get(status, "other")).inc()
+
+
+def missed(consumer: str, messages: int) -> None:
+    """Count messages that a consumer did not get."""
+    _missed.labels(consumer).inc(messages)
+
+
+def handled(lateness: float) -> None:
+    """Count how many seconds late a message was handled."""
+    _lateness.observe(lateness)
+
+
+def unheard(seconds: float) -> None:
+    """Count seconds of audio that no recogniser has heard. Any thread may call it."""
+    _samples.append(partial(_unheard.inc, seconds))
+
+
+class TranscriptionLag(Consumer):
+    """Counts how late the final texts of its stream are."""
+
+    def transcript(self, transcript: Transcript) -> None:
+        """Count one."""
+        if transcript.final and transcript.text:
+            _samples.append(partial(_lag.observe, transcript.lag))
 
 
 def count(streams: Iterable[Stream]) -> None:
@@ -86,11 +117,8 @@ def count(streams: Iterable[Stream]) -> None:
             # One that was lost and came late was counted; a counter never goes back.
             now[key] = max(number, before.get(key, 0))
             sums[key] = sums.get(key, 0) + now[key] - before.get(key, 0)
-        for samples, histogram in ((stream.lateness, _lateness), (stream.lags, _lag)):
-            waiting = samples[:]  # a thread may add another
-            del samples[: len(waiting)]
-            for sample in waiting:
-                histogram.observe(sample)
+    while _samples:
+        _samples.popleft()()
     for (counter, label), number in sums.items():
         if number:
             (counter.labels(label) if label else counter).inc(number)
@@ -115,9 +143,7 @@ def _counts(stream: Stream) -> _Counts:
     return {
         **{(_messages, event): number for event, number in stream.events.items()},
         **{(_bytes, name): track.bytes for name, track in stream.tracks.items()},
-        **{(_missed, consumer): number for consumer, number in stream.missed.items()},
         (_lost, ""): stream.lost,
         (_late, ""): stream.late,
         (_bad, ""): stream.bad,
-        (_unheard, ""): stream.unheard,
     }

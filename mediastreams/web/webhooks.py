@@ -17,28 +17,15 @@ from werkzeug.exceptions import HTTPException
 
 from mediastreams.config import Settings
 from mediastreams.protocol import error_codes, signature, twiml
-from mediastreams.server.sockets import LOGGED, refusal
+from mediastreams.server.sockets import LOG_LEVEL, refusal
 from mediastreams.text import printable
+from mediastreams.web import metrics
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 65536  # of a webhook's body; Twilio's have some 1,000
-_MOST_SHOWN = 200
+MAX_BYTES = 65536  # of a webhook's body; Twilio's have some 1,000
+_MAX_SHOWN = 200
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
-
-
-def addresses(settings: Settings, port: int) -> list[str]:
-    """Return lines that tell a person what to paste at Twilio; `port` is where the server listens."""
-    if settings.public_url is None:
-        return [
-            f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {port}` shows"
-        ]
-    web = f"https{settings.public_url.removeprefix('wss')}"
-    dials = "" if settings.dial_number else " (set DIAL_NUMBER to one that you can answer)"
-    return [
-        f"To paste into a TwiML Bin, as the Stream's url: {settings.public_url}/media",
-        f"Or without a Bin, as the number's webhook: {web}/twiml/start-stream{dials}",
-    ]
 
 
 class Webhooks(Blueprint):
@@ -89,12 +76,12 @@ class Webhooks(Blueprint):
         level = logging.ERROR if event == "stream-error" else logging.INFO
         extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}
         logger.log(level, "Stream %s: %s", _shown(sid), told, extra=extra)
-        request.environ[LOGGED] = ""
+        request.environ[LOG_LEVEL] = logging.NOTSET
         return Response(status=204)
 
     def _check(self) -> None:
-        if (request.content_length or 0) > MOST_BYTES:
-            raise self._refuse(413, "too large", f"A webhook has {MOST_BYTES} bytes at most.")
+        if (request.content_length or 0) > MAX_BYTES:
+            raise self._refuse(413, "too large", f"A webhook has {MAX_BYTES} bytes at most.")
         seconds = self._settings.start_timeout
         try:
             with gevent.Timeout(seconds, TimeoutError()):
@@ -132,11 +119,12 @@ class Webhooks(Blueprint):
     @staticmethod
     def _refuse(status: int, reason: str, text: str, why: str = "") -> HTTPException:
         """Log a refused webhook in one line and return the refusal; `why` is more than the peer is told."""
-        request.environ[LOGGED] = reason
+        request.environ[LOG_LEVEL] = logging.NOTSET
+        metrics.refused(reason, status)
         what = f'{request.remote_addr}: "{_shown(f"{request.method} {request.path}")}" refused with {status}'
         logger.warning("%s, %s", what, printable(why or text))
         return refusal(status, text)
 
 
 def _shown(text: str) -> str:
-    return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+    return printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...")

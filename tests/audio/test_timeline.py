@@ -2,15 +2,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediastreams.audio.timeline import MOST_GAPS, TrackAccount
+from mediastreams.audio.timeline import MAX_GAPS, TrackTimeline
 
 HOUR = 3600_000
 
 
 def track_of(*timestamps, samples=160):
     """Return the account of a track with a chunk at each timestamp, and the places they got."""
-    track = TrackAccount(timestamps[0])
-    return track, [track.place(timestamp, samples) for timestamp in timestamps]
+    track = TrackTimeline(timestamps[0])
+    return track, [track.add(timestamp, samples) for timestamp in timestamps]
 
 
 class TestFollowingOn:
@@ -18,7 +18,7 @@ class TestFollowingOn:
         track, places = track_of(155, 175, 195)
         assert places == [155 * 8, 155 * 8 + 160, 155 * 8 + 320]
         assert (track.first, track.end, track.chunks, track.bytes) == (1240, 1720, 3, 480)
-        assert (track.gaps, track.missing, track.jump) == ([], 0, 0)
+        assert (track.gaps, track.missing, track.gap_ms) == ([], 0, 0)
 
     @pytest.mark.parametrize("step", [19.97, 19.85])
     def test_rounded_timestamps_cut_no_audio(self, step):
@@ -37,8 +37,8 @@ class TestFollowingOn:
         assert 0 <= 999 * 5 * 8 - track.missing < 160
 
     def test_chunks_of_any_length(self):
-        track = TrackAccount(0)
-        assert [track.place(0, 161), track.place(20, 3), track.place(20, 0), track.place(21, 800)] == [
+        track = TrackTimeline(0)
+        assert [track.add(0, 161), track.add(20, 3), track.add(20, 0), track.add(21, 800)] == [
             0,
             161,
             164,
@@ -49,35 +49,35 @@ class TestFollowingOn:
     def test_a_track_that_is_always_behind_has_chunks_that_overlap(self):
         track, _ = track_of(*(n * 11 for n in range(1000)))
         assert track.end == pytest.approx(1000 * 11 * 8, abs=1000 * 11 * 8 // 100 + 320)
-        same = TrackAccount(20)
+        same = TrackTimeline(20)
         for _ in range(1000):
-            same.place(20, 79)
+            same.add(20, 79)
         assert same.end - same.first < 400
 
 
 class TestTwoTracks:
     def test_the_same_time_is_the_same_place(self):
         """Also after ten minutes of timestamps that step by 19.97 ms, and one track that lost a second."""
-        inbound = TrackAccount(0)
-        outbound = TrackAccount(0, inbound)
+        inbound = TrackTimeline(0)
+        outbound = TrackTimeline(0, inbound)
         for n in range(30_000):
-            left = inbound.place(int(n * 19.97), 160)
+            left = inbound.add(int(n * 19.97), 160)
             if not 15_000 <= n < 15_050:
-                right = outbound.place(int(n * 19.97), 160)
+                right = outbound.add(int(n * 19.97), 160)
         assert abs(left - right) <= 16
         assert outbound.missing == pytest.approx(8000, abs=16)
 
     def test_one_that_begins_later(self):
         inbound, _ = track_of(*(int(n * 19.97) for n in range(30_000)))
-        outbound = TrackAccount(int(30_000 * 19.97), inbound)
-        assert outbound.place(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
+        outbound = TrackTimeline(int(30_000 * 19.97), inbound)
+        assert outbound.add(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
 
     @pytest.mark.parametrize("wild", [10 * HOUR, 2**63 - 1])
     def test_a_wild_beginning_is_not_believed(self, wild):
         inbound, _ = track_of(0, 20, 40)
-        outbound = TrackAccount(wild, inbound)
-        assert outbound.place(wild, 160) == inbound.end
-        assert outbound.place(60, 160) == inbound.end + 160
+        outbound = TrackTimeline(wild, inbound)
+        assert outbound.add(wild, 160) == inbound.end
+        assert outbound.add(60, 160) == inbound.end + 160
         assert (outbound.first, outbound.missing) == (inbound.end, 0)
 
 
@@ -85,7 +85,7 @@ class TestGaps:
     def test_one_lost_chunk(self):
         track, places = track_of(0, 40)
         assert places == [0, 320]
-        assert (track.gaps, track.missing, track.jump) == ([range(160, 320)], 160, 20)
+        assert (track.gaps, track.missing, track.gap_ms) == ([range(160, 320)], 160, 20)
 
     def test_one_lost_chunk_of_a_track_that_lags(self):
         track, places = track_of(*(int(n * 19.97) for n in range(6000) if n != 5000))
@@ -94,33 +94,33 @@ class TestGaps:
 
     def test_a_late_chunk_fills_its_part(self):
         track, places = track_of(0, 100, 40)
-        assert (places[-1], track.fills, track.jump) == (320, [range(320, 480)], -80)
+        assert (places[-1], track.filled, track.gap_ms) == (320, [range(320, 480)], -80)
         assert (track.gaps, track.missing, track.end) == ([range(160, 320), range(480, 800)], 480, 960)
-        assert track.place(120, 160) == 960  # what was due is still due
-        assert track.jump == 0
+        assert track.add(120, 160) == 960  # what was due is still due
+        assert track.gap_ms == 0
 
     def test_a_repeat_fills_nothing(self):
         track, places = track_of(0, 20, 40, 60, 20)
-        assert (places[-1], track.fills, track.end, track.missing) == (160, [], 640, 0)
+        assert (places[-1], track.filled, track.end, track.missing) == (160, [], 640, 0)
 
     def test_an_overlap_fills_only_what_is_past_the_end(self):
         track, places = track_of(0, 20, 25)
-        assert (places[-1], track.fills, track.end) == (200, [range(320, 360)], 360)
+        assert (places[-1], track.filled, track.end) == (200, [range(320, 360)], 360)
 
     def test_what_is_before_the_first_chunk(self):
         track, places = track_of(100, 120, 60)
-        assert (places[-1], track.fills) == (480, [range(480, 640)])
+        assert (places[-1], track.filled) == (480, [range(480, 640)])
         assert (track.first, track.gaps, track.missing) == (480, [range(640, 800)], 160)
 
     def test_a_long_chunk_fills_several(self):
         track, _ = track_of(0, 40, 80, 120)
-        assert track.place(10, 8 * 200) == 80
-        assert track.fills == [range(160, 320), range(480, 640), range(800, 960), range(1120, 1680)]
+        assert track.add(10, 8 * 200) == 80
+        assert track.filled == [range(160, 320), range(480, 640), range(800, 960), range(1120, 1680)]
         assert (track.gaps, track.missing, track.end) == ([], 0, 1680)
 
     def test_they_are_bounded(self):
-        track, _ = track_of(*(40 * n for n in range(3 * MOST_GAPS)))
-        assert (len(track.gaps), track.missing) == (MOST_GAPS, (3 * MOST_GAPS - 1) * 160)
+        track, _ = track_of(*(40 * n for n in range(3 * MAX_GAPS)))
+        assert (len(track.gaps), track.missing) == (MAX_GAPS, (3 * MAX_GAPS - 1) * 160)
 
 
 class TestWild:
@@ -130,11 +130,11 @@ class TestWild:
         assert (track.missing, track.end) == (0, 640)
 
     def test_one_alone(self):
-        track = TrackAccount(0)
+        track = TrackTimeline(0)
         jumps = []
         for timestamp in (0, 20, 2**63 - 1, 60, 80):
-            track.place(timestamp, 160)
-            jumps.append((bool(track.jump), bool(track.jump) and track.is_wild))
+            track.add(timestamp, 160)
+            jumps.append((bool(track.gap_ms), bool(track.gap_ms) and track.is_implausible))
         assert jumps == [(False, False), (False, False), (True, True), (True, True), (False, False)]
         assert (track.missing, track.end) == (0, 800)
 
@@ -144,7 +144,7 @@ class TestWild:
 
     def test_just_an_hour_is_believed(self):
         track, places = track_of(0, 20 + HOUR)
-        assert (places[-1], track.is_wild, track.jump) == ((20 + HOUR) * 8, False, HOUR)
+        assert (places[-1], track.is_implausible, track.gap_ms) == ((20 + HOUR) * 8, False, HOUR)
 
     def test_many_that_are_less_cannot_fill_a_disk(self):
         track, _ = track_of(*(n * HOUR // 2 for n in range(1000)))
@@ -155,11 +155,13 @@ class TestWild:
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 40)), min_size=1, max_size=40))
 def test_no_place_is_given_twice(chunks):
     """Against a list of every millisecond: what a chunk gets was free, and all else is missing."""
-    track = TrackAccount(chunks[0][0] * 10)
+    track = TrackTimeline(chunks[0][0] * 10)
     taken = set()
     for at, size in chunks:
-        place = track.place(at * 10, size * 8)
-        parts = [range(place, place + size * 8)] if track.jump >= 0 or track.is_wild else track.fills
+        place = track.add(at * 10, size * 8)
+        parts = (
+            [range(place, place + size * 8)] if track.gap_ms >= 0 or track.is_implausible else track.filled
+        )
         for part in parts:
             assert place <= part.start
             assert part.stop <= place + size * 8

@@ -40,6 +40,12 @@ from mediastreams.streams.stream import Stream
 FIRST = 155  # ms
 
 
+def hand_over(recording, message):
+    """Hand a chunk over where its timestamp says."""
+    media = message.media
+    recording.audio(media.track, 8 * media.timestamp, media.payload)
+
+
 class Sender:
     """A call's messages, numbered as Twilio does; `outcome` is what it says in `sent`."""
 
@@ -211,10 +217,10 @@ class TestAudio:
         stream.receive(start(tracks=("inbound", "outbound")).to_json())
         recording = Recording(stream, str(tmp_path))
         recording.start(stream.start)
-        recording.media(media(2, 3000))
+        hand_over(recording, media(2, 3000))
         recording.flush()
         for n in range(3):
-            recording.media(media(3 + n, 1000 + 20 * n, "outbound"))
+            hand_over(recording, media(3 + n, 1000 + 20 * n, "outbound"))
         recording.stop()
         assert [record.getMessage() for record in caplog.records] == [
             f"Stream {SID}: audio of outbound from before the recording began is left out"
@@ -298,7 +304,7 @@ class TestWhenItEndsBadly:
         stream.receive(start().to_json())
         recording = Recording(stream, str(tmp_path))
         recording.start(stream.start)
-        recording.media(media(2, 0))
+        hand_over(recording, media(2, 0))
 
         def write(self, offset, data):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -335,7 +341,8 @@ class TestWhenItEndsBadly:
         (error,) = [line for line in printed.splitlines() if " ERROR " in line]
         assert f"not recorded, RECORDINGS_DIR='{folder}' cannot be used: Not a directory" in error
         assert (
-            f"WARNING in feeds: RECORDINGS_DIR='{folder}' cannot be used: {tmp_path}/file is not" in printed
+            f"WARNING in extension: RECORDINGS_DIR='{folder}' cannot be used: {tmp_path}/file is not"
+            in printed
         )
         assert "Traceback" not in printed
 
@@ -458,7 +465,7 @@ class TestFiles:
         for n in range(3):
             recording = Recording(stream, str(tmp_path))
             recording.start(stream.start)
-            recording.media(media(2, 0, size=n))
+            hand_over(recording, media(2, 0, size=n))
             recording.stop()
         sizes = sorted(path.stat().st_size for path in tmp_path.glob("*.wav"))
         assert sizes == [58, 60, 60]
@@ -509,7 +516,7 @@ class TestFiles:
 
         monkeypatch.setattr(recording, "_save", save)
         recording.start(stream.start)
-        recording.media(media(2, 0))
+        hand_over(recording, media(2, 0))
         monkeypatch.undo()
         recording.stop()
         assert (account_of(tmp_path)["duration"], account_of(tmp_path)["error"]) == (0.02, None)

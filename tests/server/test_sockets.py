@@ -11,13 +11,12 @@ from websockets.sync.client import connect
 APP = """
 import logging
 from flask import Blueprint, Flask, request
-from mediastreams.config import load
-from mediastreams.server.handler import serve
-from mediastreams.server.sockets import Sockets
+from mediastreams import MediaStreams, Sockets
 
 logging.basicConfig(level="INFO", format="[%(levelname)s] %(name)s: %(message)s")
 app = Flask(__name__)
 sockets = Sockets(app)
+streams = MediaStreams(app)
 
 @sockets.route("/echo")
 def echo(ws):
@@ -56,7 +55,7 @@ def line(ws, name):
 sockets.register_blueprint(blueprint, url_prefix="/v1")
 
 if __name__ == "__main__":
-    serve(app, load())
+    streams.serve()
 """
 
 

@@ -29,13 +29,12 @@ APP = """
 import gc, logging
 import gevent, greenlet
 from flask import Flask
-from mediastreams.config import load
-from mediastreams.server.handler import serve
-from mediastreams.server.sockets import Sockets
+from mediastreams import MediaStreams, Sockets
 
 logging.basicConfig(level="INFO", format="[%(levelname)s] %(name)s: %(message)s")
 app = Flask(__name__)
 sockets = Sockets(app)
+streams = MediaStreams(app)
 
 @sockets.route("/echo")
 def echo(ws):
@@ -94,7 +93,7 @@ def greenlets():
     return str(sum(isinstance(each, greenlet.greenlet) and not each.dead for each in gc.get_objects()))
 
 if __name__ == "__main__":
-    serve(app, load())
+    streams.serve()
 """
 
 OTHERS = 55  # more than are read as their messages come

@@ -280,13 +280,15 @@ class TestLateness:
         monkeypatch.setattr(stream_module, "time", clock)
         return clock
 
-    def test_it_is_later_than_the_earliest(self, receive, clock):
-        stream = receive(CONNECTED, start())
+    def test_it_is_later_than_the_earliest(self, connection, clock):
+        lateness = []
+        stream = Stream(connection, Settings(), on_lateness=lateness.append)
+        stream.receive(start().to_json())
         delays = {64: 0.5, 128: 0.53, 192: 0.5, 256: 1.5}
         for number in range(2, 257):
             clock.now = 5000 + number * 0.02 + delays.get(number, 0.9)
             stream.receive(media(number, number * 20).to_json())
-        assert list(stream.lateness) == pytest.approx([0, 0.03, 0, 1])
+        assert lateness == pytest.approx([0, 0.03, 0, 1])
 
     def test_what_was_early_is_forgotten(self, clock):
         lateness = stream_module._Lateness()

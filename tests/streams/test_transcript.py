@@ -4,7 +4,7 @@ from mediastreams.streams.transcript import Transcript, webvtt
 
 
 def transcript(text, start, end, track="inbound"):
-    return Transcript(None, track, text, True, start, end)
+    return Transcript(track, text, True, start, end)
 
 
 def test_webvtt_in_the_order_of_time():

@@ -1,6 +1,7 @@
 """What an engine is fed, and what becomes of its words: with an engine of the test's."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 from support.streams import SID, FakeConnection, media, start
@@ -10,7 +11,7 @@ from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 from mediastreams.transcription import transcriber
 from mediastreams.transcription.base import Engine, Recognition
-from mediastreams.transcription.transcriber import Captions, Transcriber
+from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 
 
 class FakeRecognition(Recognition):
@@ -41,17 +42,34 @@ class FakeEngine(Engine):
 
 class Call:
     def __init__(self):
-        self.engine, self.captions = FakeEngine(), Captions()
+        self.engine = FakeEngine()
+        self.published, self.unheard = [], []
         self.stream = Stream(FakeConnection(), Settings())
         self.stream.receive(start(tracks=("inbound", "outbound")).to_json())
-        self.transcriber = Transcriber(self.stream, self.engine, self.captions)
+        self.transcriber = Transcriber(self.stream, self.engine, self._publish, self.unheard.append)
+        self.show_on(None)
         self.number = 1
+
+    @property
+    def transcripts(self):
+        """What was published as final, without how late it was."""
+        final = [transcript for transcript in self.published if transcript.final and transcript.text]
+        return [replace(transcript, lag=0.0) for transcript in final]
+
+    def show_on(self, console):
+        self.display = TranscriptDisplay(self.stream, lambda: console)
+
+    def _publish(self, transcript):
+        self.published.append(transcript)
+        self.display.transcript(transcript)
 
     def say(self, timestamp, track="inbound", size=160):
         self.number += 1
         message = media(self.number, timestamp, track, size)
         self.stream.receive(message.to_json())
-        self.transcriber.media(message)
+        timeline = self.stream.tracks[track]
+        position = timeline.end - size if timeline.gap_ms >= 0 else timeline.filled[0].start
+        self.transcriber.audio(track, position, message.media.payload)
 
     def hear(self, *heard, of=0):
         self.transcriber.flush()
@@ -70,14 +88,14 @@ class TestTime:
         call.hear("hello", True, 0.5, 1.0)
         assert call.engine.name == f"Stream {SID}, inbound"
         assert call.engine.recognitions[0].fed == bytes(16000)
-        assert call.stream.transcripts == [Transcript(call.stream, "inbound", "hello", True, 0.5, 1.0)]
+        assert call.transcripts == [Transcript("inbound", "hello", True, 0.5, 1.0)]
 
     def test_a_gap_is_a_short_silence_and_the_time_goes_on(self, call):
         for n in (*range(50), *range(550, 600)):  # 10 s are missing
             call.say(20 * n)
         call.hear("after it", True, 2.2, 2.6)
         assert call.engine.recognitions[0].fed == bytes(8000) + b"\xff" * 8000 + bytes(8000)
-        (transcript,) = call.stream.transcripts
+        (transcript,) = call.transcripts
         assert (transcript.start, transcript.end) == pytest.approx((11.2, 11.6))
 
     def test_what_comes_late_is_not_fed(self, call):
@@ -92,7 +110,7 @@ class TestTime:
             if n >= 50:
                 call.say(20 * n, "outbound")
         call.hear("hi", True, 0.25, 0.5, of=1)
-        (transcript,) = call.stream.transcripts
+        (transcript,) = call.transcripts
         assert (transcript.speaker, transcript.start, transcript.end) == ("callee", 1.25, 1.5)
 
 
@@ -103,7 +121,7 @@ class TestEnd:
         call.engine.recognitions[0].last_words = ("bye", True, 0.0, 0.02)
         call.transcriber.stop()
         assert call.transcriber.is_finished()
-        assert [transcript.text for transcript in call.stream.transcripts] == ["bye"]
+        assert [transcript.text for transcript in call.transcripts] == ["bye"]
 
     def test_but_not_for_ever(self, call, monkeypatch, caplog):
         call.say(0)
@@ -112,7 +130,7 @@ class TestEnd:
         monkeypatch.setattr(call.transcriber, "_until", 0.0)
         assert call.transcriber.is_finished()
         call.hear("too late", True, 0.0, 0.02)
-        assert call.stream.transcripts == []
+        assert call.transcripts == []
         assert [record.getMessage() for record in caplog.records] == [
             f"Stream {SID}: the last words of inbound are missing"
         ]
@@ -131,7 +149,7 @@ class Screen:
         self.lines.pop(key, None)
 
 
-class TestCaptions:
+class TestDisplay:
     def test_finals_are_logged_and_others_are_not(self, call, caplog):
         caplog.set_level(logging.INFO)
         call.say(0)
@@ -143,7 +161,8 @@ class TestCaptions:
     def test_on_a_terminal_the_line_is_rewritten_and_finished(self, call, caplog, monkeypatch):
         monkeypatch.setenv("COLUMNS", "40")
         caplog.set_level(logging.INFO)
-        call.captions.console = screen = Screen()
+        screen = Screen()
+        call.show_on(screen)
         call.say(0)
         for text, line in [
             ("and", "MZ012345 0:00 caller: and"),
@@ -158,7 +177,8 @@ class TestCaptions:
         assert len(caplog.records) == 1
 
     def test_a_partial_line_goes_with_the_call(self, call, monkeypatch):
-        call.captions.console = screen = Screen()
+        screen = Screen()
+        call.show_on(screen)
         call.say(0)
         call.hear("unfinished", False, 0.0, 0.01)
         assert len(screen.lines) == 1
@@ -175,7 +195,7 @@ class TestCaptions:
 
 
 class TestMetrics:
-    """What the stream's account gets for `metrics`."""
+    """What is published for `metrics`."""
 
     def test_a_final_text_has_its_lag(self, call, monkeypatch):
         class Clock:
@@ -193,13 +213,13 @@ class TestMetrics:
         clock.now += 0.25
         call.hear("hel", False, 0.5, 0.8)
         call.hear("hello", True, 0.5, 1.0)
-        assert list(call.stream.lags) == pytest.approx([1.25])
+        assert call.published[-1].lag == pytest.approx(1.25)
 
     def test_audio_that_came_at_once_is_no_lag(self, call):
         for n in range(100):
             call.say(20 * n)
         call.hear("hello", True, 0.5, 1.0)
-        assert call.stream.lags[0] < 0.9
+        assert call.published[-1].lag < 0.9
 
     def test_what_was_not_heard(self, call):
         call.say(0)
@@ -208,4 +228,4 @@ class TestMetrics:
         recognition.last_words = ("bye", True, 0.0, 0.02)
         call.transcriber.stop()
         assert call.transcriber.is_finished()
-        assert call.stream.unheard == 1.5
+        assert call.unheard == [1.5]

@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 
 from mediastreams.config import Settings
 from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import Transcript
 from mediastreams.web import metrics
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -237,13 +238,15 @@ class TestCounts:
         assert told["mediastreams_streams_total", "stop"] == 1
 
     def test_what_consumers_and_recognisers_missed(self):
-        stream = Stream(FakeConnection(), Settings())
+        lag = metrics.TranscriptionLag(Stream(FakeConnection(), Settings()))
         before = self.told()
-        stream.missed["Transcriber"] = 7
-        stream.unheard = 1.5
-        stream.lags.extend([0.4, 1.2])
-        metrics.count([stream])
-        metrics.count([stream])
+        metrics.missed("Transcriber", 7)
+        metrics.unheard(1.5)
+        for seconds in (0.4, 1.2):
+            lag.transcript(Transcript("inbound", "words that change", False, 0, 1, seconds))
+            lag.transcript(Transcript("inbound", "words", True, 0, 1, seconds))
+        metrics.count([])
+        metrics.count([])
         told = self.told() - before
         assert told["mediastreams_consumer_dropped_messages_total", "Transcriber"] == 7
         assert told["mediastreams_transcription_dropped_seconds_total",] == 1.5

@@ -297,8 +297,9 @@ class TestAddresses:
         (tmp_path / "bare.py").write_text(
             "from flask import Flask\n"
             "from mediastreams.config import load\n"
-            "from mediastreams.server.handler import serve\n"
-            "serve(Flask(__name__), load())\n"
+            "from mediastreams.server.serve import serve\n"
+            "from mediastreams.server.state import ServerState\n"
+            "serve(Flask(__name__), ServerState(load()), lambda port: print(f'listening on: http://localhost:{port}'))\n"
         )
         assert "PUBLIC_URL" not in start_server("bare.py", cwd=tmp_path).stop()
 

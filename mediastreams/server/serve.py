@@ -1,0 +1,57 @@
+"""One gevent WSGI server, from its start to the end of its drain."""
+
+import errno
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+import gevent
+from flask import Flask
+from gevent.event import Event
+from gevent.pywsgi import WSGIServer
+
+from mediastreams.config import Settings
+from mediastreams.server.handler import handler_of
+from mediastreams.server.state import ServerState
+
+# In the log these lines are the handler's, with those of pywsgi.
+_errors = logging.getLogger("mediastreams.server.handler")
+
+
+def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> None:
+    """Serve `app` on the settings' host and port until SIGINT or SIGTERM; `announce` is called with the port.
+
+    The first of these signals drains (`ServerState.drain`), a second one ends the server at once. Where it
+    cannot listen, the program exits with one line that says why.
+    """
+    settings = state.settings
+    address = settings.http_server_host, settings.http_server_port
+    server = WSGIServer(address, app, handler_class=handler_of(state), log=None, error_log=_errors)
+    try:
+        server.start()
+    except OSError as error:
+        sys.exit(_cannot_listen(settings, error))
+    state.open()
+    asked, urged = Event(), Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, lambda: (urged if asked.is_set() else asked).set())
+    announce(server.server_port or settings.http_server_port)
+    gc.freeze()  # what was imported is not looked at again by each collection
+    asked.wait()
+    gevent.spawn(state.drain).link(lambda _: urged.set())
+    urged.wait()
+    server.stop(timeout=0)
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> str:
+    host, port = settings.http_server_host, settings.http_server_port
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"HTTP_SERVER_PORT={port} cannot be used: another program listens there. "
+            f"Set another, such as HTTP_SERVER_PORT={port + 1 if port < 65535 else 5000}."
+        )
+    if error.errno == errno.EACCES:
+        return f"HTTP_SERVER_PORT={port} cannot be used: the system allows only ports from 1024 to this user."
+    return f"HTTP_SERVER_HOST={host} cannot be used: {error.strerror or error}"

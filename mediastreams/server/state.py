@@ -1,0 +1,70 @@
+"""What one process's connections share: settings, live WebSockets, whether the server drains."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from mediastreams.config import Settings
+from mediastreams.server import frames
+from mediastreams.server.connections import Live
+from mediastreams.server.websocket import CLOSE_SECONDS, WebSocket
+
+logger = logging.getLogger(__name__)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+class ServerState:
+    """The state of one process's server. For the server's thread.
+
+    `finish` is called at the end of a drain with how many seconds are left for what the streams have begun.
+    `count_live` is called with the number of live WebSockets whenever it changes, and `count_refused` with
+    the reason of each refused request, "" where only its status tells, and the status.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        finish: Callable[[float], None] = _nothing,
+        count_live: Callable[[int], None] = _nothing,
+        count_refused: Callable[[str, int], None] = _nothing,
+    ) -> None:
+        self.settings = settings
+        self.live = Live(settings.gather_ms)
+        self.count_refused = count_refused
+        self._count_live = count_live
+        self._finish = finish
+
+    def open(self) -> None:
+        """Log what the settings leave open."""
+        if self.settings.twilio_auth_token is None:
+            logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
+
+    def join(self, websocket: WebSocket) -> None:
+        """Count a WebSocket that was opened."""
+        self.live.join(websocket)
+        self._count_live(len(self.live))
+
+    def leave(self, websocket: WebSocket) -> None:
+        """Undo `join`."""
+        self.live.leave(websocket)
+        self._count_live(len(self.live))
+
+    def drain(self) -> None:
+        """Take no more streams, wait for the live ones, and close with 1001 those that are left.
+
+        Then let what they have begun finish, as long as DRAIN_TIMEOUT leaves, and a second at least.
+        """
+        self.live.draining = True
+        seconds = self.settings.drain_timeout
+        began = time.monotonic()
+        if len(self.live):
+            logger.info("Draining: waiting up to %g s for %d live streams", seconds, len(self.live))
+        if not self.live.wait_until_empty(seconds):
+            logger.warning("Closing %d streams that are still live", len(self.live))
+            self.live.drain(frames.GOING_AWAY, "the server is going away")
+            self.live.wait_until_empty(CLOSE_SECONDS + 1)
+        self._finish(max(seconds - (time.monotonic() - began), 1.0))
