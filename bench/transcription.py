@@ -85,19 +85,19 @@ def _serve() -> None:
     import lateness
 
     from mediastreams.streams.stream import Stream
-    from mediastreams.transcription.transcriber import Captions
+    from mediastreams.transcription.transcriber import TranscriptDisplay
 
     texts: list[tuple[object, ...]] = []
-    show = Captions.show
+    show = TranscriptDisplay.transcript
 
     def show_and_note(self, transcript):
         show(self, transcript)
         if transcript.text:
-            sid = transcript.stream.start.start.call_sid
+            sid = self.stream.start.start.call_sid
             row = transcript.text, transcript.final, transcript.start, transcript.end
             texts.append((time.monotonic_ns(), sid, *row))
 
-    Captions.show = show_and_note
+    TranscriptDisplay.transcript = show_and_note
     Stream.receive = lateness.receive_and_note
     try:
         runpy.run_path(str(calls.ROOT / "app.py"), run_name="__main__")
