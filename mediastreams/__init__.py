@@ -9,3 +9,37 @@
 `web`            answers over HTTP: TwiML, statusCallback, metrics
 `caller`         a simulated Twilio
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mediastreams.config import Settings
+    from mediastreams.consumers.base import Consumer
+    from mediastreams.server.sockets import Sockets
+    from mediastreams.server.websocket import WebSocket
+    from mediastreams.streams.transcript import Transcript
+    from mediastreams.text import elide
+
+__all__ = ["Consumer", "Settings", "Sockets", "Transcript", "WebSocket", "elide"]
+
+_MODULES = {
+    "Consumer": "mediastreams.consumers.base",
+    "Settings": "mediastreams.config",
+    "Sockets": "mediastreams.server.sockets",
+    "Transcript": "mediastreams.streams.transcript",
+    "WebSocket": "mediastreams.server.websocket",
+    "elide": "mediastreams.text",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: without it neither gevent nor Flask is loaded (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
