@@ -51,6 +51,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: without it neither gevent nor Flask is loaded (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -31,7 +31,7 @@ _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 class Webhooks(Blueprint):
     """The routes `/twiml/<name>` and `/stream-status`; with TWILIO_AUTH_TOKEN they answer Twilio only.
 
-    The TwiML documents are the files of the application's folder `twiml`.
+    The TwiML documents are the files of the application's folder `twiml`, else those of the package.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class Webhooks(Blueprint):
         Streams are to come to PUBLIC_URL, or else to where the request came; DIAL_NUMBER is dialled.
         """
         # Looked up among the files there are: what is asked for never becomes a path.
-        documents = {path.stem: path for path in sorted(Path(current_app.root_path, "twiml").glob("*.xml"))}
+        documents = {path.stem: path for path in sorted(_documents().glob("*.xml"))}
         path = documents.get(name.removesuffix(".xml"))
         if path is None:
             raise refusal(404, f"There is no such TwiML document; there are: {', '.join(documents)}.")
@@ -124,6 +124,16 @@ class Webhooks(Blueprint):
         what = f'{request.remote_addr}: "{_shown(f"{request.method} {request.path}")}" refused with {status}'
         logger.warning("%s, %s", what, printable(why or text))
         return refusal(status, text)
+
+
+def _documents() -> Path:
+    """Return the folder of the TwiML documents: the application's own, else the package's.
+
+    The package's is `mediastreams/twiml` where it is installed, and beside `mediastreams` in a checkout.
+    """
+    package = Path(__file__).parents[1]
+    folders = (Path(current_app.root_path, "twiml"), package / "twiml")
+    return next((folder for folder in folders if folder.is_dir()), package.parent / "twiml")
 
 
 def _shown(text: str) -> str:

@@ -9,11 +9,14 @@ import urllib.request
 from xml.etree import ElementTree
 
 import pytest
+from flask import Flask
 from support.handshake import exchange
 from support.server import ROOT, SECONDS, TOKEN, run
 from twilio.request_validator import RequestValidator
 
+from mediastreams.config import Settings
 from mediastreams.protocol import error_codes
+from mediastreams.web.webhooks import Webhooks
 
 SID = "MZ" + "0123456789abcdef" * 2
 STATUS = {
@@ -310,3 +313,30 @@ def test_a_number_that_cannot_be_dialled_stops_the_start():
     assert result.stderr == (
         "DIAL_NUMBER='555-0123' cannot be used: it must be a number in E.164, such as +15550123456\n"
     )
+
+
+class TestWhoseDocuments:
+    """An application elsewhere has its own folder `twiml`, or is served the package's documents."""
+
+    @pytest.fixture
+    def client(self, tmp_path):
+        app = Flask("elsewhere", root_path=str(tmp_path))
+        app.register_blueprint(Webhooks(Settings()))
+        return app.test_client()
+
+    def test_the_packages(self, client):
+        for path in (ROOT / "twiml").glob("*.xml"):
+            answer = client.get(f"/twiml/{path.stem}")
+            assert answer.status_code == 200, answer.text
+            assert stream_of(answer.text)["url"].startswith("ws://localhost/")
+
+    def test_the_applications_own(self, client, tmp_path):
+        document = (ROOT / "twiml" / "start-stream.xml").read_text()
+        (tmp_path / "twiml").mkdir()
+        (tmp_path / "twiml" / "mine.xml").write_text(document)
+        assert client.get("/twiml/mine").status_code == 200
+        answer = client.get("/twiml/start-stream")
+        assert (answer.status_code, answer.text) == (
+            404,
+            "There is no such TwiML document; there are: mine.\n",
+        )
