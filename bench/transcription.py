@@ -24,7 +24,7 @@ import calls  # noqa: E402
 
 from mediastreams.audio import mulaw  # noqa: E402
 from mediastreams.audio.timeline import RATE  # noqa: E402
-from mediastreams.caller import __main__, sound_file  # noqa: E402
+from mediastreams.caller import SAMPLE, sound_file  # noqa: E402
 
 HEARD = "heard.json"  # in the server's folder
 PAUSE = 1.5  # seconds between two times that the file is said
@@ -169,9 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--calls", type=int, default=1, metavar="N", help="calls at once (1)")
-    add(
-        "--audio", default=str(__main__.SAMPLE), metavar="FILE.wav", help="what is said (the caller's sample)"
-    )
+    add("--audio", default=str(SAMPLE), metavar="FILE.wav", help="what is said (the caller's sample)")
     add("--words", default=SAMPLE_WORDS, help="the words of it")
     add("--times", type=int, default=3, metavar="N", help="how often it is said (3)")
     return parser

@@ -1,22 +1,28 @@
-"""The command `mediastreams`."""
+"""The command line: `python -m mediastreams COMMAND`."""
 
-import sys
+from importlib import import_module
 
 import click
 
+_COMMANDS = {"call": "mediastreams.caller.__main__"}  # the module that has a command of that name
 
-@click.group()
+
+class _Commands(click.Group):
+    """Imports the module of a command when the command is asked for: each has libraries of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands)
 def main() -> None:
-    """Tools for a Twilio Media Streams server."""
-
-
-@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def call(arguments: tuple[str, ...]) -> None:
-    """Call a Media Streams server as Twilio does, without a phone."""
-    from mediastreams.caller.__main__ import main as make_calls  # it loads gevent
-
-    sys.exit(make_calls(list(arguments)))
+    """Twilio Media Streams on Flask."""
 
 
 if __name__ == "__main__":

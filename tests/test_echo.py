@@ -8,8 +8,7 @@ from support.sound import channels_of
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from mediastreams.caller import sound_file
-from mediastreams.caller.__main__ import SAMPLE
+from mediastreams.caller import SAMPLE, sound_file
 from mediastreams.protocol.messages import Connected, Media, MediaMetadata, Start, StartMetadata
 
 SID = "MZ" + "0123456789abcdef" * 2

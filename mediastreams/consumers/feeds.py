@@ -269,8 +269,9 @@ class _Kind:
 class Consumers:
     """The consumers of a server's streams: `register` adds one, a `Stream` is given to all of them.
 
-    `on_missed` is called at the end of a stream with a consumer's name and how many messages it missed. For the
-    server's thread.
+    `on_missed` is called at the end of a stream with a consumer's name and how many messages it missed.
+
+    For the server's thread.
     """
 
     def __init__(self, on_missed: Callable[[str, int], None] | None = None) -> None:
@@ -317,7 +318,7 @@ class Consumers:
         return [feed for feed in every if feed.kind.wants_messages]
 
     def end(self, stream: Stream) -> None:
-        """Let a stream's consumers finish, the recogniser first, and wait for them: 3 s in all."""
+        """Let a stream's consumers finish, the recogniser first; wait for them, 3 s in all."""
         recogniser, feeds = self._feeds.pop(stream, (None, []))  # without start it has none
         deadline = time.monotonic() + END_SECONDS
         if recogniser is not None:

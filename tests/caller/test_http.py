@@ -1,5 +1,6 @@
 """Twilio's HTTP requests, against servers of the test's own."""
 
+import asyncio
 import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ from support.server import TOKEN
 from twilio.request_validator import RequestValidator
 
 from mediastreams.caller import http
-from mediastreams.websocket_client import CallError
+from mediastreams.caller.websocket import CallError
 
 DOCUMENT = b"<Response/>"
 
@@ -66,7 +67,8 @@ def web():
 
 
 def ask(url, **changes):
-    return http.twiml(url, {"CallSid": "CA1", "From": "+1"}, changes.get("token"), changes.get("signed", url))
+    form = {"CallSid": "CA1", "From": "+1"}
+    return asyncio.run(http.twiml(url, form, changes.get("token"), changes.get("signed", url)))
 
 
 @pytest.mark.parametrize("kind", ["text/xml", "application/xml; charset=utf-8", "TEXT/XML", "text/html"])
@@ -91,7 +93,7 @@ def test_it_is_signed_for_the_address_that_twilio_knows(web):
 
 def test_by_get_the_form_is_the_query(web):
     web.answers["/a"] = 200, "", b""
-    http.ask("GET", f"{web.url}/a?b=c", {"From": "+1"}, TOKEN, "https://b.example/a?b=c")
+    asyncio.run(http.ask("GET", f"{web.url}/a?b=c", {"From": "+1"}, TOKEN, "https://b.example/a?b=c"))
     ((method, path, headers, body),) = web.asked
     assert (method, path, body) == ("GET", "/a?b=c&From=%2B1", "")
     signature = {name.lower(): value for name, value in headers.items()}["x-twilio-signature"]
@@ -148,7 +150,7 @@ def test_an_address_that_leads_nowhere(url, code, capfd):
 
 
 def test_an_answer_that_never_ends(web, monkeypatch):
-    monkeypatch.setattr(http, "PATIENCE", 0.3)
+    monkeypatch.setattr(http, "TIMEOUT", 0.3)
     with pytest.raises(CallError) as caught:
         ask(f"{web.url}/slow")
     assert str(caught.value) == f"11205 HTTP connection failure: {web.url}/slow was not answered within 0.3 s"

@@ -9,8 +9,7 @@ import pytest
 import trustme
 from websockets.sync.server import serve
 
-from mediastreams.caller import sound_file
-from mediastreams.caller.__main__ import SAMPLE
+from mediastreams.caller import SAMPLE, sound_file
 from support.server import run_caller
 
 SAID = sound_file.read(str(SAMPLE))[0]

@@ -1,0 +1,119 @@
+"""What Twilio does with the messages of a server: plays its audio to the caller, and returns its marks."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from mediastreams.audio import mulaw
+from mediastreams.audio.timeline import RATE
+from mediastreams.audio.wav import WavFile
+from mediastreams.caller.plan import CHUNK_MS, OptionError, Plan
+from mediastreams.caller.playout_buffer import Buffer
+from mediastreams.protocol.messages import MessageError, SendMark, SendMedia, parse_sent
+
+
+class Phone:
+    """The phone of one call: `pick_up` begins, `receive` takes each message, `hang_up` ends.
+
+    `say` prints a line, `return_mark` returns a mark to the server.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stream_sid: str,
+        say: Callable[[str], None],
+        return_mark: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._plan = plan
+        self._stream_sid = stream_sid
+        self._say = say
+        self._return_mark = return_mark
+        self._began = time.monotonic()
+        self._buffer = Buffer(self._hear)
+        self._playing: asyncio.Task[None] | None = None
+        self._heard: WavFile | None = None
+        self._heard_to = 0
+        self._warned: set[int] = set()
+
+    def pick_up(self) -> None:
+        """Begin to count the time, and to save what is heard. Raises `OptionError` where that cannot be."""
+        self._began = time.monotonic()
+        path = self._plan.save_heard
+        if path is None:
+            return
+        try:
+            path.unlink(missing_ok=True)
+            self._heard = WavFile(path, 1)
+        except OSError as error:
+            raise OptionError(f"--save-heard {path}: {error.strerror}") from None
+        self._hear(0, mulaw.SILENCE)  # a file begins with its first sample: the call's
+
+    def hang_up(self) -> None:
+        """Play no more."""
+        if self._playing is not None:
+            self._playing.cancel()
+        heard = self._heard
+        if heard is None:
+            return
+        self._buffer.play(self._now())
+        self._hear(self._heard_to, mulaw.SILENCE * (round(self._now() * RATE) - self._heard_to))
+        self._save(heard.close)
+        if self._heard is not None:
+            self._say(f"Heard: {heard.samples / RATE:.2f} s, saved in {self._plan.save_heard}")
+            self._heard = None
+
+    async def receive(self, data: str | bytes) -> None:
+        """Act on one message of the server, or warn of it once a code, as Twilio does."""
+        if not self._plan.bidirectional:
+            return self._warn(31924, "the server sends on a unidirectional stream (<Start>)")
+        if isinstance(data, bytes):
+            return self._warn(31950, "the server sent a binary message; Twilio takes text only")
+        try:
+            message = parse_sent(data)
+        except MessageError as error:
+            return self._warn(31951, f"invalid message: {error}")
+        if message.stream_sid != self._stream_sid:
+            return self._warn(31951, f"invalid message: $.streamSid: not this stream's, {message.stream_sid}")
+        now = self._now()
+        if isinstance(message, SendMedia):
+            if self._buffer.media(message.media.payload, now):
+                self._warn(31931, "more than 10 minutes of audio wait to be played; it is discarded")
+        elif isinstance(message, SendMark):
+            self._buffer.mark(message.mark.name, now)
+        else:
+            self._buffer.clear(now)
+        await self._play_until(now)
+        if not self._buffer.is_empty and self._playing is None:
+            self._playing = asyncio.create_task(self._play())
+        return None
+
+    async def _play(self) -> None:
+        while not self._buffer.is_empty:
+            await asyncio.sleep(CHUNK_MS / 1000)
+            await self._play_until(self._now())
+        self._playing = None
+
+    async def _play_until(self, now: float) -> None:
+        for name in self._buffer.play(now):
+            await self._return_mark(name)
+
+    def _hear(self, place: int, mulaw: bytes) -> None:
+        if self._heard is not None:
+            self._heard_to = place + len(mulaw)
+            self._save(self._heard.put, 0, place, mulaw)
+
+    def _save(self, write: Callable[..., None], *arguments: object) -> None:
+        try:
+            write(*arguments)
+        except OSError as error:
+            self._heard = None
+            self._say(f"Warning: {self._plan.save_heard} cannot be written: {error.strerror}")
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _warn(self, code: int, text: str) -> None:
+        if code not in self._warned:
+            self._warned.add(code)
+            self._say(f"Warning {code}: {text}")
