@@ -1,14 +1,16 @@
-"""What is said on a call, as text while it is said.
+"""Live transcription: what is said on a call, as text while it is said.
 
-`engine`       what turns audio into words: the face of all that follow
-`engines`      which one the settings ask for
-`transcriber`  the consumer that lets an engine hear a stream, and shows what it hears
-`process`      an engine in a process of its own
-`pipe`         what goes between the two
-`local`        that process, without an account: Moonshine
-`cloud`        what the providers have in common: what was not understood yet, and trying again
-`google`       Google Cloud Speech-to-Text, in such a process too
-`dialogue`     a provider's WebSocket, on gevent sockets
-`amazon`       Amazon Transcribe, over a WebSocket
-`watson`       IBM Watson Speech to Text, over a WebSocket
+`transcriber`         the consumer that feeds an engine with a stream's audio and shows the texts
+`base`                what every engine offers
+`select`              chooses the engine that the settings ask for
+`process_engine`      the server's side of an engine: every recogniser runs in a process beside the server
+`process_protocol`    what goes between the two
+
+In the engine process:
+`moonshine`           the local recogniser, without an account
+`provider`            serves all tracks with a provider's recogniser
+`session`             keeps audio until its words are final, and tries again after errors
+`google`              Google Cloud Speech-to-Text
+`websocket_session`   a provider's WebSocket: verified, bounded, without redirects
+`amazon`, `watson`    Amazon Transcribe and IBM Watson Speech to Text, over such a WebSocket
 """

@@ -11,14 +11,18 @@ import binascii
 import hashlib
 import hmac
 import json
+import os
 import struct
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import quote, urlencode, urlsplit
 
 from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
-from mediastreams.transcription.session import Backlog, CloudError
-from mediastreams.transcription.websocket_engine import Dialogue
+from mediastreams.transcription.provider import Provider
+from mediastreams.transcription.session import Backlog, SessionError
+from mediastreams.transcription.websocket_session import converse, open_websocket, verified_context
 
 _PATH = "/stream-transcription-websocket"
 _PRELUDE = struct.Struct(">III")  # total length, length of the headers, checksum of both
@@ -27,7 +31,7 @@ _SERVICE = "transcribe"
 _VALID_SECONDS = 300
 
 
-class Amazon(Dialogue):
+class Amazon(Provider):
     """Transcribe in `region`, or at `endpoint` (https://), with an access key and its secret.
 
     `session_token` belongs to keys that are lent for a time; None is for others.
@@ -39,36 +43,50 @@ class Amazon(Dialogue):
     def __init__(
         self, access_key: str, secret_key: str, session_token: str | None, region: str, endpoint: str | None
     ) -> None:
-        super().__init__(access_key, secret_key, session_token)
+        super().__init__((access_key, secret_key, session_token))
         self._keys = access_key, secret_key, session_token
         self._region = region
         self._endpoint = endpoint or f"https://transcribestreaming.{region}.amazonaws.com:8443"
+        self._context = verified_context()
 
-    def address(self) -> tuple[str, dict[str, str]]:
-        """Return a URL that is valid for five minutes; it needs no header."""
+    async def session(self, backlog: Backlog) -> None:
+        """Send the chunks as audio events and take the texts, until Amazon ends the connection."""
         query = {"language-code": "en-US", "media-encoding": "pcm", "sample-rate": str(RATE)}
-        return presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC)), {}
+        url = presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC))
+        async with open_websocket(url, {}, self._context) as websocket:
+            await converse(websocket, _audio_events(backlog), partial(_take, backlog))
 
-    def audio(self, chunk: bytes) -> bytes:
-        """Return the chunk as PCM, which is all that Transcribe takes, in an audio event."""
-        return encode_event(mulaw.decode(chunk))
 
-    def last(self) -> bytes:
-        """Return an audio event without audio."""
-        return encode_event(b"")
+async def _audio_events(backlog: Backlog) -> AsyncIterator[bytes]:
+    async for chunk in backlog.chunks():
+        yield encode_event(mulaw.decode(chunk))  # PCM is all that Transcribe takes
+    yield encode_event(b"")  # the end of the audio
 
-    def take(self, message: bytes, backlog: Backlog, has_ended: bool) -> bool:
-        """Take a transcript event or an exception; the end of all is the end of the connection."""
-        headers, payload = decode_event(message)
-        answer = json.loads(payload)
-        if headers.get(":message-type") != "event":
-            kind = headers.get(":exception-type", "error")
-            raise CloudError(f"{kind}, {answer['Message']}")
-        for result in answer["Transcript"]["Results"]:
-            if result["Alternatives"]:
-                text = result["Alternatives"][0]["Transcript"]
-                backlog.heard(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
-        return False
+
+def _take(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> bool:
+    """Take a transcript event or an exception. None is known to be the last: Amazon ends the connection."""
+    if isinstance(message, str):
+        raise ValueError("a text message")
+    headers, payload = decode_event(message)
+    answer = json.loads(payload)
+    if headers.get(":message-type") != "event":
+        raise SessionError(f"{headers.get(':exception-type', 'error')}, {answer['Message']}")
+    for result in answer["Transcript"]["Results"]:
+        if result["Alternatives"]:
+            text = result["Alternatives"][0]["Transcript"]
+            backlog.take_text(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
+    return False
+
+
+def connect() -> Amazon:
+    """Return the provider of the environment."""
+    return Amazon(
+        os.environ["AWS_ACCESS_KEY_ID"],
+        os.environ["AWS_SECRET_ACCESS_KEY"],
+        os.environ.get("AWS_SESSION_TOKEN"),
+        os.environ["AWS_REGION"],
+        os.environ.get("AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING"),
+    )
 
 
 def presign(
@@ -125,7 +143,7 @@ def decode_event(frame: bytes) -> tuple[dict[str, str], bytes]:
     Raises `ValueError` where it is none.
     """
     if len(frame) < _PRELUDE.size + 4:
-        raise ValueError("an event-stream frame has 16 bytes at the least")
+        raise ValueError("an event-stream frame has at least 16 bytes")
     total, size, checksum = _PRELUDE.unpack_from(frame)
     end = _PRELUDE.size + size
     if total != len(frame) or end + 4 > total or checksum != binascii.crc32(frame[:8]):

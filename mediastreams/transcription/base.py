@@ -1,17 +1,18 @@
-"""What turns audio into words: the face that the local engine and each provider have."""
+"""What every speech recogniser offers: `Engine.listen` begins a track, its `Recognition` is fed audio."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-# text, whether it is final, and where it begins and ends, in seconds of the audio that was fed
-Hear = Callable[[str, bool, float, float], None]
+# Receives a text, whether it is final, and where it begins and ends, in seconds of the audio that was fed.
+# A final text replaces the texts since the last final one.
+OnText = Callable[[str, bool, float, float], None]
 
 
 class Recognition(ABC):
-    """One track's audio on its way to words. What is heard is told to the `Hear` that it was made with.
+    """The recognition of one track.
 
-    That happens in any thread. A final text is the end of what the texts before it have said. `dropped` is
-    how many seconds were not heard, known when it is finished.
+    One thread feeds it and finishes it. Its `OnText` is called in a thread of the engine's. `dropped` is how
+    many seconds of audio were not recognised; it is known once `is_finished` returns True.
     """
 
     def __init__(self) -> None:
@@ -20,24 +21,24 @@ class Recognition(ABC):
 
     @abstractmethod
     def feed(self, mulaw: bytes) -> None:
-        """Take audio, mu-law at 8 kHz. Never waits: what cannot be taken is dropped, and counted."""
+        """Take audio, mu-law at 8 kHz. Never waits: audio that cannot be taken is dropped and counted."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Take no more audio, and tell what is left to tell."""
+        """End the audio, and ask for the texts that are still to come."""
 
     def is_finished(self) -> bool:
-        """Say whether all is told that `finish` asks for."""
+        """Return whether the last text has come. Any thread may ask."""
         return self._is_finished
 
     def has_finished(self) -> None:
-        """Let `is_finished` say so. For the engine to call."""
+        """Make `is_finished` return True. Only the engine calls this."""
         self._is_finished = True
 
 
 class Engine(ABC):
-    """A recogniser of this process, for all streams."""
+    """A speech recogniser for all streams of this process. Any thread may call `listen`."""
 
     @abstractmethod
-    def listen(self, name: str, hear: Hear) -> Recognition:
-        """Begin to recognise one track; `name` is what the log calls it."""
+    def listen(self, name: str, hear: OnText) -> Recognition:
+        """Begin to recognise one track. `name` identifies it in the log, `hear` receives its texts."""

@@ -1,10 +1,12 @@
-"""An engine in a process beside the server's, one for all calls: audio goes in, words come out.
+"""The server's side of an engine process, which is one for all calls: audio goes in, words come out.
 
-In a process, because what decodes or holds a provider's library in the server's would hold up every call for
-a quarter of a second at a time, or add 100 MB to each of gunicorn's. It is started with the first stream
-that is heard, so that a server of which nobody asks it holds no more than before; audio waits meanwhile.
+Every recogniser runs in such a process: in the server's, decoding would hold up every call for a quarter of
+a second at a time, gRPC would block the hub, a provider's answers would take the hub's time, and a library
+would add 100 MB to each of gunicorn's workers. It is started with the first stream that is transcribed, so
+that a server without transcripts holds no more than before; audio waits meanwhile.
 
-What goes over its standard input and output is in `pipe`. It ends with its input, and so with the server.
+`process_protocol` has what goes over its standard input and output. It ends with its input, and so with the
+server.
 """
 
 import contextlib
@@ -21,33 +23,36 @@ from gevent.monkey import get_original
 
 from mediastreams.audio.timeline import RATE, PositionMap
 from mediastreams.text import printable
-from mediastreams.transcription.base import Engine, Hear, Recognition
+from mediastreams.transcription.base import Engine, OnText, Recognition
 from mediastreams.transcription.process_protocol import AUDIO, END, HEADER
 
 logger = logging.getLogger(__name__)
 
-_MOST_CRASHES = 3  # one after the other, each within so many seconds of its start
+_MAX_CRASHES = 3  # one after the other, each within _SOON seconds of its start
 _SOON = 10.0
-_MOST_BYTES = 3200  # of audio in a frame
+_MAX_FRAME = 3200  # bytes of audio
 
 
-class Process(Engine):
-    """The process of `module`, and the tracks that it hears. It is started again where it ends.
+def _system(module: str, name: str) -> Any:
+    """Return the system's function, also where gevent has patched the module (gunicorn's worker does)."""
+    return get_original(module, name)
 
-    `name` is what the log calls it, `environ` its environment, `arguments` those of its
-    command line.
 
-    `threading` may be gevent's here (gunicorn patches it), and nothing in this class runs on the hub:
-    hence the threads and locks of the system, and `os.posix_spawn`.
+class EngineProcess(Engine):
+    """The process of `module`, and the tracks that it recognises. It is started again where it ends.
+
+    `name` is what the log calls it, `environ` its environment, `arguments` those of its command line.
+
+    Any thread may call `listen`, `write` and `forget`. Nothing in this class runs on gevent's hub: hence the
+    system's threads and locks, and `os.posix_spawn`.
     """
 
     def __init__(self, name: str, module: str, environ: Mapping[str, str], *arguments: str) -> None:
         self._name = name
-        self._module = module
+        self._command = [sys.executable, "-m", module, *arguments]
         self._environ = environ
-        self._arguments = arguments
-        self._lock = get_original("_thread", "allocate_lock")()
-        self._tracks: dict[int, _Track] = {}
+        self._lock = _system("_thread", "allocate_lock")()
+        self._tracks: dict[int, _ProcessRecognition] = {}
         self._last_number = 0
         self._input = -1  # the process's; -1 where there is none
         self._unwritten = b""
@@ -55,11 +60,11 @@ class Process(Engine):
         self._is_restarting = False
         self._is_off = False
 
-    def listen(self, name: str, hear: Hear) -> "_Track":
+    def listen(self, name: str, hear: OnText) -> "_ProcessRecognition":
         """Begin to recognise one track, and start the process where it is not running."""
         with self._lock:
             self._last_number += 1
-            track = _Track(self, self._last_number, name, hear)
+            track = _ProcessRecognition(self, self._last_number, name, hear)
             if self._is_off:
                 track.has_finished()
                 return track
@@ -72,7 +77,7 @@ class Process(Engine):
         return track
 
     def write(self, frame: bytes) -> bool | None:
-        """Hand a frame to the process; say whether it went, None where there is none.
+        """Write a frame to the process; return whether it went, None where there is no process.
 
         Never waits: a full pipe takes none.
         """
@@ -96,7 +101,7 @@ class Process(Engine):
             self._unwritten = data[sent:]
         return sent == len(data)
 
-    def forget(self, track: "_Track") -> None:
+    def forget(self, track: "_ProcessRecognition") -> None:
         """Drop a track that has ended."""
         with self._lock:
             self._tracks.pop(track.number, None)
@@ -107,11 +112,10 @@ class Process(Engine):
         os.set_blocking(ours_out, False)
         actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), *sys.path)))
-        command = [sys.executable, "-m", self._module, *self._arguments]
         try:
-            pid: int = get_original("os", "posix_spawn")(
+            pid: int = _system("os", "posix_spawn")(
                 sys.executable,
-                command,
+                self._command,
                 {**self._environ, "PYTHONPATH": path},
                 file_actions=actions,
                 setpgroup=0,  # Ctrl-C is for the server, which may still want to hear the last words
@@ -130,11 +134,11 @@ class Process(Engine):
             fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, 1 << 20)
         self._input, self._unwritten = ours_out, b""
         for track in self._tracks.values():
-            track.starts_again()
-        get_original("_thread", "start_new_thread")(self._read, (pid, ours_in))
+            track.restart()
+        _system("_thread", "start_new_thread")(self._read, (pid, ours_in))
 
     def _read(self, pid: int, output: int) -> None:
-        """Tell the tracks what the process hears, until it ends; then start it again."""
+        """Give the tracks the events of the process until it ends, then start it again (a thread)."""
         started = time.monotonic()
         failed = None
         with open(output, encoding="utf-8") as lines:
@@ -153,7 +157,7 @@ class Process(Engine):
             os.close(self._input)
             self._input = -1
             self._crashes = self._crashes + 1 if lived < _SOON else 1
-            self._is_off = bool(failed) or self._crashes >= _MOST_CRASHES
+            self._is_off = bool(failed) or self._crashes >= _MAX_CRASHES
             self._is_restarting = True
             tracks = list(self._tracks.values())
         if failed:
@@ -176,10 +180,14 @@ class Process(Engine):
                     logger.error("%s cannot be started again: %s", self._name, error.strerror)
 
 
-class _Track(Recognition):
-    """One track, as the server's process has it."""
+class _ProcessRecognition(Recognition):
+    """One track of an engine process.
 
-    def __init__(self, engine: Process, number: int, name: str, hear: Hear) -> None:
+    One thread calls `feed` and `finish`; the rest is called by the thread that reads the process's events, or
+    with the engine's lock.
+    """
+
+    def __init__(self, engine: EngineProcess, number: int, name: str, hear: OnText) -> None:
         super().__init__()
         self.number = number
         self.is_finishing = False
@@ -192,9 +200,9 @@ class _Track(Recognition):
         self._dropped = 0
 
     def feed(self, mulaw: bytes) -> None:
-        """Hand audio to the process."""
-        for start in range(0, len(mulaw), _MOST_BYTES):
-            part = mulaw[start : start + _MOST_BYTES]
+        """Write audio to the process."""
+        for start in range(0, len(mulaw), _MAX_FRAME):
+            part = mulaw[start : start + _MAX_FRAME]
             went = self._engine.write(HEADER.pack(self.number, AUDIO, len(part)) + part)
             self._taken += len(part)
             if went:
@@ -207,18 +215,18 @@ class _Track(Recognition):
             self._places.break_at(self._sent, self._taken)
 
     def finish(self) -> None:
-        """Let the process end the track."""
+        """Tell the process that the track has ended."""
         self.is_finishing = True
         if not self._engine.write(HEADER.pack(self.number, END, 0)):
             self._end(0.0)
 
-    def starts_again(self) -> None:
-        """Know that another process has the track, which has heard nothing yet."""
+    def restart(self) -> None:
+        """Reset the count of samples sent: a new process starts empty."""
         self._sent = 0
         self._places = PositionMap(self._taken)
 
     def take_event(self, event: dict[str, Any]) -> None:
-        """Take what the process says of this track."""
+        """Take an event of this track."""
         if warning := event.get("warning"):
             logger.warning("%s: %s", self._name, printable(warning))
             return
@@ -244,7 +252,7 @@ class _Track(Recognition):
 
 def _status(pid: int) -> str:
     try:
-        _, status = get_original("os", "waitpid")(pid, 0)
+        _, status = _system("os", "waitpid")(pid, 0)
     except ChildProcessError:  # libev was faster, which watches all children where gevent has patched
         return "status unknown"
     code = os.waitstatus_to_exitcode(status)

@@ -1,13 +1,14 @@
-"""What goes between the server and an engine's process: frames of audio one way, events the other.
+"""What goes between the server and an engine process: frames of audio one way, events the other.
 
 A frame is `HEADER` and mu-law at 8 kHz; an event is a JSON object on a line:
 
     {"id": 1, "text": "hello", "final": false, "start": 0.5, "end": 1.1}    words, in seconds of the track
     {"id": 1, "warning": "..."}                                            for the log
-    {"id": 1, "ended": true, "dropped": 0.0}                       the end; so many seconds were not heard
+    {"id": 1, "ended": true, "dropped": 0.0}    the track's end, and how many seconds were not recognised
     {"failed": "..."}                                                      the engine cannot be used at all
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -17,14 +18,14 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO
 
-HEADER = struct.Struct("<IBI")  # which track, what, how many bytes follow
+HEADER = struct.Struct("<IBI")  # the track's number, AUDIO or END, how many bytes follow
 AUDIO, END = 0, 1
 
 _writing = threading.Lock()
 
 
 def take_over() -> BinaryIO:
-    """Make this process an engine's: return where its frames come from; `write` goes where they are read."""
+    """Make this process an engine: return the source of its frames; `write` then reaches the server."""
     # Ctrl-C, and whoever ends all processes of a service, mean the server, which may be draining still.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -35,14 +36,23 @@ def take_over() -> BinaryIO:
 
 
 def read(source: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Return the frames, each with its track and its kind, until the server has ended."""
+    """Iterate over the frames (track, kind, audio) until the server has ended. Waits for each."""
     while len(header := source.read(HEADER.size)) == HEADER.size:
         number, kind, size = HEADER.unpack(header)
         yield number, kind, source.read(size)
 
 
+async def read_async(source: asyncio.StreamReader) -> tuple[int, int, bytes] | None:
+    """Return the next frame (track, kind, audio), None when the server has ended."""
+    try:
+        number, kind, size = HEADER.unpack(await source.readexactly(HEADER.size))
+        return number, kind, await source.readexactly(size)
+    except asyncio.IncompleteReadError:
+        return None
+
+
 def write(**event: object) -> None:
-    """Write an event. Any thread may; where the server has gone, the process ends."""
+    """Write an event. Any thread may call this; where the server has gone, the process ends."""
     try:
         with _writing:
             sys.stdout.write(json.dumps(event) + "\n")

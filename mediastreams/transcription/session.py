@@ -1,188 +1,155 @@
-"""What the providers have in common: audio is kept until its words are final, and errors are tried again.
+"""Keeps a track's audio until its words are final, and holds one session after another at a provider.
 
-A provider ends a stream after some minutes, or the network does. What had no final words by then is sent
-again to the next session, so that no word is lost between the two.
+A provider ends a session after some minutes, or the network does. Audio that has no final words by then is
+sent again in the next session, so that no word between the two is lost.
+
+    SessionError    a provider has refused or ended a session
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
-
-from gevent.monkey import get_original
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mediastreams.audio.timeline import RATE
-from mediastreams.transcription.base import Hear
+from mediastreams.transcription.base import OnText
 
-LEAST = RATE // 10  # bytes: providers want 100 ms a message
-MOST_KEPT = 30 * RATE
-MOST_SENT_AGAIN = 10 * RATE
-TRIES = 4
-LATE = 4.0  # seconds after its end, in which a track may still get words
-AT_ONCE = 0.5  # seconds: a session that has lasted so long has not simply been refused
-FIRST_PAUSE = 0.5  # seconds; each is twice as long as the one before
-
-
-class CloudError(Exception):
-    """A session that a provider refused or ended; the sentence says which and why."""
+MIN_CHUNK = RATE // 10  # bytes: providers want 100 ms a message
+MAX_KEPT = 30 * RATE  # bytes
+MAX_SENT_AGAIN = 10 * RATE  # bytes
+MAX_TRIES = 4
+AT_ONCE = 0.5  # seconds: a session that has lasted this long was not simply refused
+FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
 
 
-class Ready(Protocol):
-    """What a session waits for when there is nothing to send; `threading.Event` is one."""
-
-    def set(self) -> None:
-        """Let `wait` return."""
-
-    def clear(self) -> None:
-        """Let the next `wait` wait."""
-
-    def wait(self) -> object:
-        """Wait for `set`."""
+class SessionError(Exception):
+    """A session that a provider has refused or ended; the sentence says why."""
 
 
 class Backlog:
-    """One track's audio, from the last final words on. Any thread may feed it, one sends it.
+    """One track's audio from the last final words on. Only the event loop's thread may use it.
 
-    `dropped` is how many samples were never sent, because nobody took them in time.
+    `has_ended` is whether the track has, `has_final` whether the current session has given final words, and
+    `dropped` how many samples were never sent because the provider did not take them in time.
     """
 
-    def __init__(self, hear: Hear, ready: Ready) -> None:
+    def __init__(self, on_text: OnText) -> None:
         self.dropped = 0
-        self._hear = hear
-        self._ready = ready
-        self._lock = get_original("_thread", "allocate_lock")()
-        self._kept = bytearray()
-        self._begin = 0  # the place of the first sample that is kept
-        self._sent = 0  # that of the first that the session has not
-        self._session = 0  # that of the session's first
-        self._until = 0.0  # monotonic seconds, when the session is to end
-        self._sessions = 0  # how many there were
         self.has_ended = False
-        self._ended_at = 0.0
-        self.has_heard = False  # final words, in this session
+        self.has_final = False
+        self._on_text = on_text
+        self._changed = asyncio.Event()
+        self._kept = bytearray()
+        # Positions are samples from the beginning of the track.
+        self._kept_from = 0
+        self._sent_to = 0
+        self._session_from = 0
+        self._session_number = 0
+        self._session_until = 0.0  # monotonic seconds
 
     def feed(self, mulaw: bytes) -> None:
         """Keep audio to be sent; the oldest is dropped where there are more than 30 s."""
-        with self._lock:
-            self._kept += mulaw
-            excess = len(self._kept) - MOST_KEPT
-            if excess > 0:
-                del self._kept[:excess]
-                self._begin += excess
-                self.dropped += max(self._begin - self._sent, 0)
-                self._sent = max(self._sent, self._begin)
-        self._ready.set()
+        self._kept += mulaw
+        excess = len(self._kept) - MAX_KEPT
+        if excess > 0:
+            self._forget(excess)
+            self.dropped += max(self._kept_from - self._sent_to, 0)
+            self._sent_to = max(self._sent_to, self._kept_from)
+        self._changed.set()
 
     def finish(self) -> None:
-        """Know that there is no more to come."""
-        self._ended_at = time.monotonic()
+        """End the track: no more audio comes."""
         self.has_ended = True
-        self._ready.set()
+        self._changed.set()
 
-    @property
-    def is_late(self) -> bool:
-        """Whether nobody waits for words any more: the track has ended some seconds ago."""
-        return self.has_ended and time.monotonic() - self._ended_at > LATE
-
-    def wait_for_audio(self) -> bool:
-        """Wait until there is audio that was not sent; say whether, or else the track has ended."""
-        while not (there := self._sent < self._begin + len(self._kept)) and not self.has_ended:
-            self._ready.clear()
-            if self._sent == self._begin + len(self._kept) and not self.has_ended:
-                self._ready.wait()
-        return there
+    async def wait_for_audio(self) -> bool:
+        """Wait for audio that was not sent, or for the end of the track; return whether there is audio."""
+        while not self._unsent() and not self.has_ended:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._unsent() > 0
 
     def begin(self, seconds: float) -> None:
-        """Begin a session of so many seconds, with what has no final words yet."""
-        with self._lock:
-            self._rewind()
-            self._sessions += 1
-            self._session = self._begin
-            self._until = time.monotonic() + seconds
-            self.has_heard = False
+        """Begin a session of at most `seconds`, with the audio that has no final words yet."""
+        self.rewind()
+        self._session_number += 1
+        self._session_from = self._kept_from
+        self._session_until = time.monotonic() + seconds
+        self.has_final = False
 
     def rewind(self) -> None:
-        """Let what has no final words yet be sent again, its latest 10 s at the most."""
-        with self._lock:
-            self._rewind()
+        """Let the audio that has no final words yet be sent again, at most the latest 10 s of it."""
+        self._forget(max(self._sent_to - self._kept_from - MAX_SENT_AGAIN, 0))
+        self._sent_to = self._kept_from
 
-    def _rewind(self) -> None:
-        excess = self._sent - self._begin - MOST_SENT_AGAIN
-        if excess > 0:
-            del self._kept[:excess]
-            self._begin += excess
-        self._sent = self._begin
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over the session's audio as it comes, at least 100 ms at a time, until its time is over."""
+        return self._chunks(self._session_number)  # of this session, whenever the iteration begins
 
-    def chunks(self) -> Iterator[bytes]:
-        """Return the session's audio as it comes, 100 ms at the least, until the session is to end."""
-        return self._chunks(self._sessions)  # of this session, whenever somebody begins to iterate
-
-    def _chunks(self, session: int) -> Iterator[bytes]:
-        while time.monotonic() < self._until:
-            self._ready.clear()
-            with self._lock:
-                if self._sessions != session:  # who asks has failed, in a thread that goes on (gRPC's do)
-                    self._ready.set()
-                    return
-                chunk = bytes(self._kept[self._sent - self._begin :])
-                ended = self.has_ended
-                if len(chunk) < LEAST and not ended:
-                    chunk = b""
-                self._sent += len(chunk)
-            if chunk:
+    async def _chunks(self, session: int) -> AsyncIterator[bytes]:
+        # gRPC still iterates after its session has failed, which must take no audio from the next session.
+        while session == self._session_number and time.monotonic() < self._session_until:
+            unsent = self._unsent()
+            if unsent >= MIN_CHUNK or (unsent and self.has_ended):
+                chunk = bytes(self._kept[-unsent:])
+                self._sent_to += unsent
                 yield chunk
-            elif ended:  # not only by now: what was fed before the end is still to be taken
+            elif self.has_ended:
                 return
             else:
-                self._ready.wait()
+                self._changed.clear()
+                await self._changed.wait()
 
-    def heard(self, text: str, final: bool, start: float, end: float) -> None:
-        """Tell what the session has heard, in seconds of its own; forget audio whose words are final."""
-        most = (self._sent - self._session) / RATE
+    def take_text(self, text: str, final: bool, start: float, end: float) -> None:
+        """Take a text, in seconds of the session; forget the audio of final words.
+
+        Raises `SessionError` where the provider's values cannot be used.
+        """
         if not (isinstance(text, str) and 0 <= start <= end):  # also where one is not a number
-            raise CloudError("a text without its time")
-        end = min(end, most)
+            raise SessionError("a text without its time")
+        end = min(end, (self._sent_to - self._session_from) / RATE)
         start = min(start, end)
-        before = self._session / RATE
         if final:
-            self.has_heard = True
-            with self._lock:
-                place = min(self._session + int(end * RATE), self._sent)
-                if place > self._begin:
-                    del self._kept[: place - self._begin]
-                    self._begin = place
-        self._hear(text.strip(), final, before + start, before + end)
+            self.has_final = True
+            self._forget(max(self._session_from + int(end * RATE) - self._kept_from, 0))
+        before = self._session_from / RATE
+        self._on_text(text.strip(), final, before + start, before + end)
+
+    def _unsent(self) -> int:
+        return self._kept_from + len(self._kept) - self._sent_to
+
+    def _forget(self, samples: int) -> None:
+        del self._kept[:samples]
+        self._kept_from += samples
 
 
-def recognise(
+async def recognise(
     backlog: Backlog,
-    session: Callable[[Backlog], None],
+    hold_session: Callable[[Backlog], Awaitable[None]],
     seconds: float,
-    say: Callable[[str], None],
-    pause: Callable[[float], object],
+    warn: Callable[[str], None],
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Hold one session after the other, of so many seconds each, until the audio ends.
+    """Hold one session after another, each of at most `seconds`, until the track ends.
 
-    A `CloudError` is said once and tried again after a pause, up to 4 times without final words between; then
-    no more.
+    After a `SessionError`, `warn` is told once and the session is tried again after a pause. After the fifth
+    in a row without final words, it is given up.
     """
     failures = 0
-    while backlog.wait_for_audio() and not backlog.is_late:
+    while await backlog.wait_for_audio():
         backlog.begin(seconds)
         began = time.monotonic()
         try:
-            session(backlog)
-            if not (backlog.has_ended or backlog.has_heard) and time.monotonic() - began < AT_ONCE:
-                raise CloudError("a session that ended at once")
-        except CloudError as error:
-            if backlog.is_late:
-                return
-            failures = 1 if backlog.has_heard else failures + 1
-            if failures > TRIES:
-                say(f"{error}: given up, no transcript from here")
+            await hold_session(backlog)
+            if not (backlog.has_ended or backlog.has_final) and time.monotonic() - began < AT_ONCE:
+                raise SessionError("a session that ended at once")
+        except SessionError as error:
+            failures = 1 if backlog.has_final else failures + 1
+            if failures > MAX_TRIES:
+                warn(f"{error}: given up, no transcript from here")
                 return
             if failures == 1:
-                say(f"{error}: tried again")
+                warn(f"{error}: tried again")
             backlog.rewind()
-            pause(FIRST_PAUSE * 2 ** (failures - 1))
+            await pause(FIRST_PAUSE * 2 ** (failures - 1))
         else:
             failures = 0

@@ -6,19 +6,27 @@ libraries give them; SPEECH_TO_TEXT_AUTH_URL is where a key becomes a token.
 Source: https://cloud.ibm.com/docs/speech-to-text?topic=speech-to-text-websockets
 """
 
-import http.client
+import asyncio
 import json
+import os
 import time
+from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-import gevent
-import gevent.socket
+import httpx
 
 from mediastreams.audio.timeline import RATE
-from mediastreams.transcription.session import Backlog, CloudError
-from mediastreams.transcription.websocket_engine import MOST_BYTES, PATIENCE, Dialogue
-from mediastreams.websocket_client import Client
+from mediastreams.transcription.provider import PATIENCE, Provider
+from mediastreams.transcription.session import Backlog, SessionError
+from mediastreams.transcription.websocket_session import (
+    MAX_BYTES,
+    NotConnectedError,
+    converse,
+    open_websocket,
+    verified_context,
+    why_not_connected,
+)
 
 MODEL = "en-US_Telephony"
 IAM = "https://iam.cloud.ibm.com"
@@ -33,78 +41,79 @@ _START = {
 }
 
 
-class Watson(Dialogue):
+class Watson(Provider):
     """Watson's service at `url`, https://, with an API key that `auth_url` turns into a token."""
 
     name = "Watson"
     session_seconds = 3600.0
 
     def __init__(self, apikey: str, url: str, auth_url: str | None) -> None:
-        super().__init__(apikey)
+        super().__init__((apikey,))
         self._apikey = apikey
-        self._url = f"wss{url[len('https') :]}/v1/recognize?model={MODEL}"
-        self._auth_url = auth_url or IAM
+        self._url = f"wss://{_without_scheme(url)}/v1/recognize?model={MODEL}"
+        self._token_url = f"https://{_without_scheme(auth_url or IAM)}/identity/token"
         self._token = ""
-        self._token_until = 0.0
+        self._token_until = 0.0  # monotonic seconds
+        self._context = verified_context()
 
-    def address(self) -> tuple[str, dict[str, str]]:
-        """Return the URL, and the token as a header."""
+    async def session(self, backlog: Backlog) -> None:
+        """Send the chunks and take the texts, until Watson has told all."""
+
+        def take(message: str | bytes, has_sent_all: bool) -> bool:
+            answer = _answer(message)
+            for result in answer.get("results", ()):
+                best = result["alternatives"][0]
+                words = best.get("timestamps") or [["", 0.0, 0.0]]
+                backlog.take_text(best["transcript"], bool(result["final"]), words[0][1], words[-1][2])
+            return has_sent_all and answer.get("state") == "listening"
+
         if time.monotonic() > self._token_until:
-            self._token = self._ask_for_token()
+            self._token = await self._ask_for_token()
             self._token_until = time.monotonic() + _TOKEN_SECONDS
             self.secrets = [self._apikey, self._token]
-        return self._url, {"authorization": f"Bearer {self._token}"}
+        headers = {"Authorization": f"Bearer {self._token}"}
+        try:
+            async with open_websocket(self._url, headers, self._context) as websocket:
+                await websocket.send(json.dumps(_START))
+                async with asyncio.timeout(PATIENCE):
+                    _answer(await websocket.recv())
+                await converse(websocket, _messages(backlog), take)
+        except NotConnectedError:
+            self._token_until = 0.0  # another token may be taken
+            raise
 
-    def refused(self) -> None:
-        """Ask for another token: it may be that."""
-        self._token_until = 0.0
-
-    def start(self, client: Client, receive: Any) -> None:
-        """Say what the audio is, and wait until Watson listens."""
-        client.send(json.dumps(_START))
-        _answer(receive())
-
-    def audio(self, chunk: bytes) -> bytes:
-        """Return the chunk as it is."""
-        return chunk
-
-    def last(self) -> str:
-        """Return what asks for the rest."""
-        return json.dumps({"action": "stop"})
-
-    def take(self, message: bytes, backlog: Backlog, has_ended: bool) -> bool:
-        """Take results, an error, or `listening`: after the end of the audio that says that all is told."""
-        answer = _answer(message)
-        for result in answer.get("results", ()):
-            best = result["alternatives"][0]
-            words = best.get("timestamps") or [["", 0.0, 0.0]]
-            backlog.heard(best["transcript"], bool(result["final"]), words[0][1], words[-1][2])
-        return has_ended and answer.get("state") == "listening"
-
-    def _ask_for_token(self) -> str:
-        parts = urlsplit(self._auth_url)
-        host, port = parts.hostname or "", parts.port or 443
-        with gevent.Timeout(PATIENCE, CloudError("no token, nobody answers")):
-            plain = gevent.socket.create_connection((host, port))
-            connection = http.client.HTTPConnection(host, port)
-            connection.sock = plain
-            try:
-                connection.sock = self.context.wrap_socket(plain, server_hostname=host)
-                connection.request(
-                    "POST",
-                    f"{parts.path}/identity/token",
-                    urlencode({"grant_type": _GRANT, "apikey": self._apikey}),
-                    {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-                )
-                answer = connection.getresponse()
-                body = answer.read(MOST_BYTES)
-            except http.client.HTTPException as error:
-                raise CloudError(f"no token ({type(error).__name__})") from None
-            finally:
-                connection.close()
-        if answer.status != 200:
-            raise CloudError(f"no token, refused with {answer.status} {answer.reason}")
+    async def _ask_for_token(self) -> str:
+        # By default it follows no redirect.
+        client = httpx.AsyncClient(verify=self._context, trust_env=False, timeout=None)
+        request = client.build_request(
+            "POST",
+            self._token_url,
+            data={"grant_type": _GRANT, "apikey": self._apikey},
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+        body = b""
+        try:
+            async with asyncio.timeout(PATIENCE), client:
+                response = await client.send(request, stream=True)
+                async for part in response.aiter_raw():
+                    body += part
+                    if len(body) > MAX_BYTES:
+                        raise SessionError("no token, the answer is too long")
+        except TimeoutError:
+            raise SessionError("no token, nobody answers") from None
+        except httpx.ConnectError as error:
+            raise SessionError(f"no token, {why_not_connected(_cause_of(error), self._token_url)}") from None
+        except httpx.HTTPError as error:
+            raise SessionError(f"no token ({type(error).__name__})") from None
+        if response.status_code != 200:
+            raise SessionError(f"no token, refused with {response.status_code} {response.reason_phrase}")
         return str(json.loads(body)["access_token"])
+
+
+async def _messages(backlog: Backlog) -> AsyncIterator[str | bytes]:
+    async for chunk in backlog.chunks():
+        yield chunk
+    yield json.dumps({"action": "stop"})
 
 
 def _answer(message: str | bytes) -> dict[str, Any]:
@@ -112,5 +121,30 @@ def _answer(message: str | bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise ValueError("no object")
     if "error" in answer:
-        raise CloudError(str(answer["error"]))
+        raise SessionError(str(answer["error"]))
     return answer
+
+
+def _without_scheme(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc + parts.path
+
+
+def _cause_of(error: BaseException) -> Exception:
+    """Return the error of the system or of TLS that an error of httpx stands for."""
+    cause: BaseException | None = error
+    found: Exception = OSError(str(error))
+    while cause is not None:
+        if isinstance(cause, OSError):
+            found = cause
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def connect() -> Watson:
+    """Return the provider of the environment."""
+    return Watson(
+        os.environ["SPEECH_TO_TEXT_APIKEY"],
+        os.environ["SPEECH_TO_TEXT_URL"],
+        os.environ.get("SPEECH_TO_TEXT_AUTH_URL"),
+    )

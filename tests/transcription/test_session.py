@@ -1,11 +1,10 @@
 """What was not understood yet is sent again, and errors are tried again: against sessions of the test's."""
 
-import threading
+import asyncio
 
 import pytest
 
-from mediastreams.transcription import session
-from mediastreams.transcription.session import Backlog, CloudError, recognise
+from mediastreams.transcription.session import MIN_CHUNK, Backlog, SessionError, recognise
 
 SECOND = bytes(8000)
 
@@ -17,12 +16,22 @@ class Track:
         self.heard = []
         self.said = []
         self.paused = []
-        self.backlog = Backlog(lambda *heard: self.heard.append(heard), threading.Event())
+        self.backlog = Backlog(lambda *heard: self.heard.append(heard))
         if audio:
             self.backlog.feed(audio)
 
-    def recognise(self, session, seconds=3600):
-        recognise(self.backlog, session, seconds, self.said.append, self.paused.append)
+    def recognise(self, session, seconds=3600, beside=None):
+        """Recognise the track in an event loop, with the coroutine `beside` in the same."""
+        asyncio.run(self._recognise(session, seconds, beside))
+
+    async def _recognise(self, session, seconds, beside):
+        async def pause(seconds):
+            self.paused.append(seconds)
+
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            if beside:
+                tasks.create_task(beside)
+            tasks.create_task(recognise(self.backlog, session, seconds, self.said.append, pause))
 
 
 def numbered(seconds):
@@ -34,27 +43,31 @@ class TestBacklog:
     def test_all_audio_in_its_order(self):
         track = Track()
         sent = []
-        thread = threading.Thread(
-            target=track.recognise, args=(lambda backlog: sent.extend(backlog.chunks()),)
-        )
-        thread.start()
         audio = bytes(range(256)) * 400
-        for n in range(0, len(audio), 160):
-            track.backlog.feed(audio[n : n + 160])
-        track.backlog.finish()
-        thread.join(10)
+
+        async def feed():
+            for n in range(0, len(audio), 160):
+                track.backlog.feed(audio[n : n + 160])
+                await asyncio.sleep(0)  # the session's turn
+            track.backlog.finish()
+
+        async def session(backlog):
+            sent.extend([chunk async for chunk in backlog.chunks()])
+
+        track.recognise(session, beside=feed())
+        assert len(sent) > 100
         assert b"".join(sent) == audio
-        assert all(len(chunk) >= session.LEAST for chunk in sent[:-1])
+        assert all(len(chunk) >= MIN_CHUNK for chunk in sent[:-1])
 
     def test_words_stand_where_they_were_said(self):
         track = Track(SECOND * 10)
 
-        def session(backlog):
-            next(backlog.chunks())
-            backlog.heard(" one ", False, 0.5, 1.0)
-            backlog.heard("one two", True, 0.5, 4.0)
+        async def session(backlog):
+            await anext(backlog.chunks())
+            backlog.take_text(" one ", False, 0.5, 1.0)
+            backlog.take_text("one two", True, 0.5, 4.0)
             if len(track.heard) < 4:
-                raise CloudError("dropped")
+                raise SessionError("dropped")
             backlog.finish()
 
         track.recognise(session)
@@ -69,11 +82,11 @@ class TestBacklog:
         track = Track(numbered(9))
         sessions = []
 
-        def session(backlog):
-            sessions.append(next(backlog.chunks()))
+        async def session(backlog):
+            sessions.append(await anext(backlog.chunks()))
             if len(sessions) == 1:
-                backlog.heard("the first three seconds", True, 0, 3)
-                raise CloudError("dropped")
+                backlog.take_text("the first three seconds", True, 0, 3)
+                raise SessionError("dropped")
             backlog.finish()
 
         track.recognise(session)
@@ -83,10 +96,10 @@ class TestBacklog:
         track = Track(numbered(25))
         sessions = []
 
-        def session(backlog):
-            sessions.append(next(backlog.chunks()))
+        async def session(backlog):
+            sessions.append(await anext(backlog.chunks()))
             if len(sessions) == 1:
-                raise CloudError("dropped")
+                raise SessionError("dropped")
             backlog.finish()
 
         track.recognise(session)
@@ -97,16 +110,20 @@ class TestBacklog:
         assert track.backlog.dropped == 10 * 8000
         track.backlog.finish()
         sent = []
-        track.recognise(lambda backlog: sent.extend(backlog.chunks()))
+
+        async def session(backlog):
+            sent.extend([chunk async for chunk in backlog.chunks()])
+
+        track.recognise(session)
         assert sent == [numbered(40)[10 * 8000 :]]
 
     def test_what_was_sent_is_not_counted_as_dropped(self):
         track = Track()
 
-        def session(backlog):
+        async def session(backlog):
             for _ in range(3):
                 backlog.feed(SECOND * 20)
-                next(backlog.chunks())
+                await anext(backlog.chunks())
             backlog.finish()
 
         track.backlog.feed(SECOND)
@@ -118,15 +135,15 @@ class TestBacklog:
         failed = []
         sent = []
 
-        def session(backlog):
+        async def session(backlog):
             if not failed:
                 failed.extend([backlog.chunks(), backlog.chunks()])
-                next(failed[0])
-                raise CloudError("dropped")
+                await anext(failed[0])
+                raise SessionError("dropped")
             backlog.feed(SECOND)
-            assert [list(chunks) for chunks in failed] == [[], []]
+            assert [[chunk async for chunk in chunks] for chunks in failed] == [[], []]
             backlog.finish()
-            sent.extend(backlog.chunks())
+            sent.extend([chunk async for chunk in backlog.chunks()])
 
         track.recognise(session)
         assert b"".join(sent) == numbered(2) + SECOND
@@ -136,12 +153,12 @@ class TestBacklog:
         sessions = []
         fed = 1
 
-        def session(backlog):
+        async def session(backlog):
             nonlocal fed
             sessions.append(0)
-            for chunk in backlog.chunks():
+            async for chunk in backlog.chunks():
                 sessions[-1] += len(chunk) / 8000
-                backlog.heard("words", True, 0, sessions[-1])
+                backlog.take_text("words", True, 0, sessions[-1])
                 if len(sessions) < 3:
                     backlog.feed(SECOND)
                     fed += 1
@@ -157,8 +174,8 @@ class TestErrors:
     def test_a_few_tries_then_no_more(self):
         track = Track(SECOND)
 
-        def session(backlog):
-            raise CloudError("Provider: refused with 403")
+        async def session(backlog):
+            raise SessionError("Provider: refused with 403")
 
         track.recognise(session)
         assert track.said == [
@@ -171,14 +188,14 @@ class TestErrors:
         track = Track(SECOND)
         sessions = []
 
-        def session(backlog):
+        async def session(backlog):
             sessions.append(1)
             if len(sessions) == 20:
                 backlog.finish()
-                return list(backlog.chunks())
+                return [chunk async for chunk in backlog.chunks()]
             if len(sessions) % 3 == 0:
-                backlog.heard("word", True, 0, 0)
-            raise CloudError("dropped")
+                backlog.take_text("word", True, 0, 0)
+            raise SessionError("dropped")
 
         track.recognise(session)
         assert set(track.said) == {"dropped: tried again"}
@@ -187,4 +204,8 @@ class TestErrors:
     def test_nothing_is_opened_for_nobody(self):
         track = Track()
         track.backlog.finish()
-        track.recognise(lambda backlog: pytest.fail("a session without audio"))
+
+        async def session(backlog):
+            pytest.fail("a session without audio")
+
+        track.recognise(session)

@@ -1,0 +1,73 @@
+"""The engine process of a provider: serves all tracks of the server.
+
+The server starts it as `python -m mediastreams.transcription.provider_process google` (`process_engine`). One
+asyncio event loop, in the process's main thread, runs a task for each track. Keys come from the environment.
+"""
+
+import asyncio
+import importlib
+import os
+import sys
+from functools import partial
+
+from mediastreams.audio.timeline import RATE
+from mediastreams.transcription import process_protocol
+from mediastreams.transcription.provider import Provider
+from mediastreams.transcription.session import Backlog, recognise
+
+MAX_LATE = 4.0  # seconds after the end of a track in which it may still get words
+
+
+async def serve(name: str) -> int:
+    """Serve with the module `name` until the input ends.
+
+    Returns the exit status: 3 where the provider cannot be used, and an event says why.
+    """
+    source = process_protocol.take_over()
+    try:
+        provider: Provider = importlib.import_module(f"mediastreams.transcription.{name}").connect()
+    except Exception as error:  # such as no credentials, or a library that cannot be loaded
+        process_protocol.write(failed=str(error).partition("\n")[0])
+        return 3
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+    tracks: dict[int, tuple[Backlog, asyncio.Task[None]]] = {}
+    while (frame := await process_protocol.read_async(reader)) is not None:
+        number, kind, audio = frame
+        if number not in tracks:
+            backlog = Backlog(partial(_write_text, number))
+            tracks[number] = backlog, asyncio.create_task(_follow(provider, number, backlog))
+        backlog, task = tracks[number]
+        if kind == process_protocol.END:
+            backlog.finish()
+            loop.call_later(MAX_LATE, task.cancel)
+            del tracks[number]
+        else:
+            backlog.feed(audio)
+    return 0
+
+
+async def _follow(provider: Provider, number: int, backlog: Backlog) -> None:
+    """Recognise one track to its end."""
+
+    def warn(sentence: str) -> None:
+        process_protocol.write(id=number, warning=provider.fit_for_log(sentence))
+
+    try:
+        await recognise(backlog, provider.hold_session, provider.session_seconds, warn)
+    finally:
+        process_protocol.write(id=number, ended=True, dropped=backlog.dropped / RATE)
+
+
+def _write_text(number: int, text: str, final: bool, start: float, end: float) -> None:
+    process_protocol.write(id=number, text=text, final=final, start=start, end=end)
+
+
+async def main() -> None:
+    """Serve, and end the process without waiting for what sessions or a library's threads still do."""
+    os._exit(await serve(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
