@@ -174,7 +174,7 @@ class TestDocumented:
         assert run("-c", show, cwd=tmp_path, TRANSCRIBER="").stderr == ""
 
     def test_readme(self):
-        text = (ROOT / "README.md").read_text()
+        text = (ROOT / "docs" / "settings.md").read_text()
         table = text.partition("| setting | default |")[2].partition("\n\n")[0]
         rows = re.findall(r"^\| `(\w+)`[^|]* \| `?([^|`]*?)`? ?\|", table, re.MULTILINE)
         assert dict(rows) == DEFAULTS

@@ -1,0 +1,101 @@
+"""The documents: links lead somewhere; each command is run, or listed here with the reason."""
+
+import re
+
+import pytest
+from support.markdown import Document
+from support.server import ROOT
+
+DOCUMENTS = [
+    Document(path)
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "bench" / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
+]
+COMMAND = re.compile(
+    r"^(?:\S*bin/|\w+=\S+ )?(?:python3?|pip|npm|npx|curl|ngrok|gunicorn|ruff|mypy|docker)\b", re.M
+)
+RUN_BY_THE_README_TEST = "tests/test_readme.py"
+# Where the commands of a section are run, or why they cannot be.
+COMMANDS = {
+    ("README.md", "Start it"): RUN_BY_THE_README_TEST,
+    ("README.md", "Call it without a phone"): RUN_BY_THE_README_TEST,
+    ("README.md", "Call it with your phone"): "ngrok and the call through it need an account of theirs",
+    ("README.md", "Live transcripts"): RUN_BY_THE_README_TEST,
+    ("README.md", "Recording"): RUN_BY_THE_README_TEST,
+    ("README.md", "Two-way streams"): RUN_BY_THE_README_TEST,
+    ("docs/two-way-streams.md", "The TwiML"): RUN_BY_THE_README_TEST,
+    ("README.md", "Deploy"): RUN_BY_THE_README_TEST,
+    ("README.md", "Run the tests"): "it is the command that runs this test: .ci/run takes it from there",
+    (
+        "CONTRIBUTING.md",
+        "Set up",
+    ): "installs the requirements of the tests, as the command of 'Run the tests' does",
+    ("CONTRIBUTING.md", "Test, lint, types"): ".ci/run",
+    (
+        "docs/architecture.md",
+        "The picture of the terminal",
+    ): "needs a terminal and a recogniser's second of a core",
+    ("docs/troubleshooting.md", "Find the cause with the simulated caller"): RUN_BY_THE_README_TEST,
+    (
+        "bench/README.md",
+        "Run it",
+    ): "tests/test_bench.py runs it short; the other servers are not installed here",
+    (
+        "bench/README.md",
+        "How right and how late the transcripts are",
+    ): "needs a recording of speech and its words",
+}
+
+
+def place(document):
+    return document.path.relative_to(ROOT).as_posix()
+
+
+def command_sections():
+    return {
+        (place(document), heading)
+        for document in DOCUMENTS
+        for heading in document.headings
+        for language, text in document.section(heading)
+        if language == "sh" or (not language and COMMAND.search(text))
+    }
+
+
+def test_every_command_is_run_or_listed():
+    assert command_sections() == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "where", sorted({text for text in COMMANDS.values() if "/" in text.partition(" ")[0]})
+)
+def test_what_runs_them_is_there(where):
+    assert (ROOT / where.partition(" ")[0]).exists()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=place)
+def test_every_link_leads_somewhere(document):
+    for link in document.links:
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.path.parent / path if path else document.path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in Document(target).anchors(), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=place)
+def test_headings_are_unique(document):
+    assert sorted(set(document.headings)) == sorted(document.headings)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=place)
+def test_what_is_named_in_the_project_is_there(document):
+    """A path in backquotes, such as `mediastreams/echo.py`, is that of a file."""
+    named = re.findall(r"`((?:mediastreams|tests|twiml|bench|docs)/[\w./-]*)`", document.text)
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert missing == []
