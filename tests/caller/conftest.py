@@ -1,9 +1,12 @@
-"""A server that records what the simulated caller sends."""
+"""Servers for the simulated caller: one that records what it sends, and one that is a test's own."""
 
+import contextlib
 import json
+import socket
 import threading
 
 import pytest
+from support.server import SECONDS
 from websockets.sync.server import serve
 
 
@@ -29,3 +32,26 @@ def record():
         yield url, calls, replies
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def listen():
+    """Return a function that serves one connection in a thread, by a function of the test's."""
+    with contextlib.ExitStack() as stack:
+
+        def listen(serve):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.settimeout(SECONDS)
+
+            def accept():
+                connection, _ = listener.accept()
+                connection.settimeout(SECONDS)
+                with connection:
+                    serve(connection)
+
+            thread = threading.Thread(target=accept)
+            thread.start()
+            stack.callback(thread.join)
+            return listener.getsockname()[1]
+
+        yield listen
