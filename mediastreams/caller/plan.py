@@ -98,8 +98,8 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
     noun = None
     if options.twiml:
         if options.twiml.lower().startswith(("http://", "https://")):
-            say(f"Asking {options.twiml} for TwiML")
-            document = await _ask_for_twiml(options.twiml, settings, auth_token, account_sid, call_sids[0])
+            form = _form(account_sid, call_sids[0])
+            document = await _ask_for_twiml(options.twiml, form, auth_token, settings, say)
         else:
             document = twiml.load(options.twiml)
         noun = twiml.read(document, options.twiml)
@@ -139,15 +139,9 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
     )
 
 
-async def _ask_for_twiml(
-    url: str, settings: config.Settings, auth_token: str | None, account_sid: str, call_sid: str
-) -> bytes:
-    """Return the TwiML that a server answers with when it is asked as Twilio would."""
-    try:
-        signed_url = _public(url, settings)
-    except ValueError as error:
-        raise OptionError(f"--twiml {url}: {error}") from None
-    form = {
+def _form(account_sid: str, call_sid: str) -> dict[str, str]:
+    """Return what Twilio tells of a call where it asks for TwiML."""
+    return {
         "AccountSid": account_sid,
         "ApiVersion": "2010-04-01",
         "CallSid": call_sid,
@@ -158,6 +152,21 @@ async def _ask_for_twiml(
         "From": FROM,
         "To": TO,
     }
+
+
+async def _ask_for_twiml(
+    url: str,
+    form: dict[str, str],
+    auth_token: str | None,
+    settings: config.Settings,
+    say: Callable[[str], None],
+) -> bytes:
+    """Return the TwiML that a server answers with when it is asked as Twilio would."""
+    try:
+        signed_url = _public(url, settings)
+    except ValueError as error:
+        raise OptionError(f"--twiml {url}: {error}") from None
+    say(f"Asking {url} for TwiML")
     return await http.twiml(url, form, auth_token, signed_url)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
@@ -119,6 +120,10 @@ def test_it_goes_where_it_is_sent(web):
         ((200, "text/xml", b"x" * 65537), 11750, "has more than 65536 bytes"),
         ((302, "", b"file:///etc/passwd"), 11200, "was answered with 302"),
         ((302, "", b"/a"), 11200, "was answered with 302"),
+        ((302, "", b"http://127.0.0.1:1/"), 11205, "connection refused"),
+        ((302, "", b"http://127.0.0.1:99999/"), 11205, "port must be 0-65535"),
+        ((302, "", b"http://[a/"), 11210, "no address is known for"),
+        ((302, "", b"http://" + b"a" * 70 + b".example/"), 11210, "no address is known for"),
     ],
 )
 def test_what_twilio_would_report(web, answer, code, words):
@@ -147,6 +152,30 @@ def test_an_address_that_leads_nowhere(url, code, capfd):
         ask(url)
     assert caught.value.code == code
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_proxy_is_asked(web, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    web.answers["/a"] = 200, "text/xml", DOCUMENT
+    assert ask(f"{web.url}/a") == DOCUMENT
+
+
+def test_an_answer_that_is_not_http():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(CallError) as caught:
+            ask(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
+        thread.join()
+    assert caught.value.code == 11200
+    assert "/a was not answered with HTTP: " in str(caught.value)
 
 
 def test_an_answer_that_never_ends(web, monkeypatch):

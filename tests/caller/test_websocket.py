@@ -1,6 +1,8 @@
 """What Twilio would report of servers that fail it, each by its own error code."""
 
+import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import threading
@@ -12,35 +14,14 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from mediastreams.caller import websocket
+
 HTTP = "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{}"
 NO_HTTP = "31920 handshake failed: the connection ended without an answer, or with one that is not HTTP/1.1"
 
 
 def refuse(status, body="", headers=""):
     return HTTP.format(status, len(body), headers, body).encode()
-
-
-@pytest.fixture
-def listen():
-    """Return a function that serves one connection in a thread, by a function of the test's."""
-    with contextlib.ExitStack() as stack:
-
-        def listen(serve):
-            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            listener.settimeout(SECONDS)
-
-            def accept():
-                connection, _ = listener.accept()
-                connection.settimeout(SECONDS)
-                with connection:
-                    serve(connection)
-
-            thread = threading.Thread(target=accept)
-            thread.start()
-            stack.callback(thread.join)
-            return listener.getsockname()[1]
-
-        yield listen
 
 
 def answer(data):
@@ -106,6 +87,10 @@ class TestRefused:
             (refuse("404 Not Found", "no"), "31920 handshake failed: the server answered 404 Not Found: no"),
             (refuse("403 Forbidden"), "31920 handshake failed: the server answered 403 Forbidden"),
             (
+                refuse("302 Found", "", "Location: ws://127.0.0.1:1/\r\n"),
+                "31920 handshake failed: the server answered 302 Found",
+            ),
+            (
                 refuse("502 Bad Gateway", "x", "ngrok-error-code: ERR_NGROK_8012\r\n"),
                 "31920 handshake failed: the server answered 502 Bad Gateway"
                 " (ERR_NGROK_8012: is the tunnel up, and the server behind it?)",
@@ -125,7 +110,7 @@ class TestRefused:
                 "but not as a WebSocket: invalid Sec-WebSocket-Accept header: AAAA",
             ),
         ],
-        ids=["404", "403", "ngrok", "not-http", "nothing", "wrong-accept"],
+        ids=["404", "403", "redirect", "ngrok", "not-http", "nothing", "wrong-accept"],
     )
     def test_handshake(self, listen, data, error):
         assert failure(f"ws://127.0.0.1:{listen(answer(data))}/media") == error
@@ -198,11 +183,51 @@ class TestBroken:
                 send(b"\xc1\x01x"),
                 "31924 WebSocket protocol error: the server sent a wrong frame: reserved bits must be 0",
             ),
+            (
+                send(frame(Opcode.TEXT, b"a\xff")),
+                "31924 WebSocket protocol error: the server sent a wrong frame: "
+                "invalid start byte at position 1",
+            ),
         ],
-        ids=["close", "close-empty", "eof", "reset", "reserved-bits"],
+        ids=["close", "close-empty", "eof", "reset", "reserved-bits", "not-utf8"],
     )
     def test_in_the_call(self, listen, then, error):
         assert failure(f"ws://127.0.0.1:{listen(upgrade(then))}/media") == error
+
+    def test_a_server_that_does_not_read(self, listen, monkeypatch):
+        monkeypatch.setattr(websocket, "TIMEOUT", 0.3)
+        finished = threading.Event()
+        port = listen(upgrade(lambda connection: finished.wait(SECONDS)))
+
+        async def flood():
+            url = f"ws://127.0.0.1:{port}/media"
+            connection = await websocket.dial(url, url, None)
+            try:
+                while True:
+                    await connection.send("media" * 100_000)
+            finally:
+                connection.abandon()
+
+        with pytest.raises(websocket.CallError) as caught:
+            asyncio.run(flood())
+        finished.set()
+        assert str(caught.value) == "31903 connection broken: the server has read nothing for 0 s"
+
+    def test_drop_resets_the_connection(self, listen):
+        ends = []
+
+        def then(connection):
+            try:
+                while connection.recv(65536):
+                    pass
+            except OSError as error:
+                ends.append(error.errno)
+
+        port = listen(upgrade(then))
+        result = run_caller(f"ws://127.0.0.1:{port}/media", "--drop", "--seconds", "0.1")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "Dropped: 7 messages sent, no stop, no Close" in result.stdout
+        assert ends == [errno.ECONNRESET]
 
 
 class TestOpen:
@@ -231,6 +256,13 @@ class TestOpen:
         run_caller(f"ws://127.0.0.1:{port}/media", "--auth-token", "12345")
         signature = requests[0].headers["x-twilio-signature"]
         assert signature == RequestValidator("12345").compute_signature(f"wss://127.0.0.1:{port}/media", {})
+
+    def test_no_proxy_is_asked(self, record):
+        url, calls, _ = record
+        proxy = "http://127.0.0.1:1"
+        result = run_caller(url, "--fast", http_proxy=proxy, all_proxy=proxy, https_proxy=proxy)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert calls
 
     def test_pings_are_answered_and_fragments_joined(self, listen):
         answers = []
