@@ -106,10 +106,10 @@ async def converse(
     try:
         while not take(await websocket.recv(), has_sent_all):
             pass
-    except ConnectionClosed:
+    except ConnectionClosed as error:
         if is_stuck:
             raise SessionError(f"the server has read nothing for {PATIENCE:.0f} s") from None
-        if not has_sent_all:
+        if not has_sent_all or _is_ours(error):
             raise
     finally:
         sender.cancel()
@@ -159,9 +159,14 @@ def _explained(error: InvalidStatus) -> str:
     return f"{response.reason_phrase}: {text}" if text else response.reason_phrase
 
 
+def _is_ours(error: ConnectionClosed) -> bool:
+    """Return whether our Close came first, which is because of what was wrong."""
+    return error.sent is not None and not error.rcvd_then_sent
+
+
 def _why_closed(error: ConnectionClosed) -> str:
+    if _is_ours(error):
+        return f"the server sent a wrong frame: {error.sent}"
     if error.rcvd is not None:
         return f"it sent a Close, {error.rcvd}"
-    if error.sent is not None:  # ours, because of what was wrong
-        return f"the server sent a wrong frame: {error.sent}"
     return "the server dropped the connection without a Close"

@@ -1,5 +1,6 @@
 """Providers on this machine, that speak the real protocols: what they heard, and answers by the second."""
 
+import asyncio
 import re
 import ssl
 import threading
@@ -10,6 +11,7 @@ import trustme
 from websockets.sync.server import serve
 
 from mediastreams.caller import SAMPLE, sound_file
+from mediastreams.transcription.session import Backlog, recognise
 from support.server import run_caller
 
 SAID = sound_file.read(str(SAMPLE))[0]
@@ -48,6 +50,7 @@ class Provider:
         self.requests = []
         self.failures = []  # what the next sessions do instead, each a function of the connection
         self.refused = []
+        self.elsewhere = ""  # the address that a path with this word redirects to
         self._server = serve(
             lambda ws: handler(self, ws),
             "127.0.0.1",
@@ -67,7 +70,7 @@ class Provider:
             return connection.respond(401, f"it was {request.headers['Authorization']}")
         if "elsewhere" in request.path:
             response = connection.respond(302, "")
-            response.headers["Location"] = "ws://127.0.0.1:1/"
+            response.headers["Location"] = self.elsewhere
             return response
         return None
 
@@ -108,15 +111,20 @@ def start_provider(tls):
 
 @pytest.fixture
 def start_https(tls):
-    """Return a function that starts an HTTPS server, which answers a POST as `answer(path, body)` says."""
+    """Return a function that starts an HTTPS server, which answers a POST as `answer(path, body)` says.
+
+    That is the status and the text, and an address to redirect to if there is one.
+    """
     servers = []
 
     def start(answer):
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                status, text = answer(self.path, body)
+                status, text, *location = answer(self.path, body)
                 self.send_response(status)
+                for address in location:
+                    self.send_header("Location", address)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text.encode())
@@ -150,3 +158,32 @@ def call_is_shown(server, *options):
     printed = server.stop()
     assert shown(printed) == [("0:00", "Heard 2 s"), ("0:02", "Heard 4 s"), ("0:04", "Heard 5.20 s")]
     return printed
+
+
+class Recognised:
+    """What became of a track that a provider's module has recognised in this process.
+
+    `heard` has its texts, `warned` its lines of the log, and `paused` the seconds between the sessions, in
+    which nobody has waited.
+    """
+
+    def __init__(self, provider, audio, seconds=None, pace=None):
+        self.heard, self.warned, self.paused = [], [], []
+        self._backlog = Backlog(lambda *told: self.heard.append(told))
+        asyncio.run(self._recognise(provider(), audio, seconds, pace))
+
+    async def _recognise(self, provider, audio, seconds, pace):
+        async def pause(seconds):
+            self.paused.append(seconds)
+
+        def warn(sentence):
+            self.warned.append(provider.fit_for_log(sentence))
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            seconds = seconds or provider.session_seconds
+            tasks.create_task(recognise(self._backlog, provider.hold_session, seconds, warn, pause))
+            for n in range(0, len(audio), 800):
+                self._backlog.feed(audio[n : n + 800])
+                if pace:
+                    await asyncio.sleep(pace)
+            self._backlog.finish()

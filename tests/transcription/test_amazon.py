@@ -2,6 +2,7 @@
 
 import binascii
 import json
+import re
 import struct
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
@@ -13,12 +14,12 @@ from botocore.credentials import Credentials
 from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
-from support.provider import SAID, Hearing, call_is_shown, shown
+from support.provider import SAID, Hearing, Recognised, call_is_shown
 from support.server import run, run_caller
 from websockets.exceptions import ConnectionClosed
 
 from mediastreams.audio import mulaw
-from mediastreams.transcription.amazon import decode_event, encode_event, presign
+from mediastreams.transcription.amazon import Amazon, decode_event, encode_event, presign
 
 KEYS = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOW = datetime(2026, 11, 22, 18, 0, 0, tzinfo=UTC)
@@ -152,8 +153,8 @@ def test_a_call(start, provider, command):
 
 def test_a_wrong_secret_is_one_line_and_the_call_goes_on(start):
     server = start(AWS_SECRET_ACCESS_KEY="wrong")
-    assert run_caller(server.url, "--seconds", "1").returncode == 0
-    server.wait_for("Stream MZ.*1.00 s; inbound 50 chunks")
+    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
+    server.wait_for("Stream MZ.*0.50 s; inbound 25 chunks")
     printed = server.stop()
     assert (
         printed.count("Amazon: BadRequestException, The request signature does not match.: tried again") == 1
@@ -162,7 +163,14 @@ def test_a_wrong_secret_is_one_line_and_the_call_goes_on(start):
     assert "wrong" not in printed
 
 
-def test_dropped_refused_and_nonsense(start, provider):
+@pytest.fixture
+def amazon(provider, tls, monkeypatch):
+    """Return a function that returns Amazon as it is in the engine process."""
+    monkeypatch.setenv("SSL_CERT_FILE", tls.file)
+    return lambda endpoint=provider.url: Amazon(*KEYS, None, "eu-west-1", endpoint)
+
+
+def test_dropped_refused_and_nonsense(amazon, provider):
     def drop(ws):
         ws.recv()
         ws.socket.close()
@@ -181,24 +189,45 @@ def test_dropped_refused_and_nonsense(start, provider):
             pass
 
     provider.failures += [drop, limit, nonsense]
-    server = start()
-    assert run_caller(server.url, "--seconds", "6").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert shown(printed)[-1] == ("0:04", "Heard 6 s")
+    recognised = Recognised(amazon, SAID[:48000].ljust(48000, b"\xff"), pace=0.005)
+    assert recognised.heard[-1] == ("Heard 6 s", True, 4.0, 6.0)
     assert len(provider.sessions[-1].mulaw) == 48000
-    assert printed.count(": tried again") == 1
-    assert "Traceback" not in printed
+    assert recognised.warned == ["Amazon: the server dropped the connection without a Close: tried again"]
+    assert recognised.paused == [0.5, 1.0, 2.0]
 
 
-def test_nobody_there(start):
-    server = start(AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING="https://127.0.0.1:1")
-    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert "Amazon: nothing listens on 127.0.0.1:1" in printed
-    assert "the last words of inbound are missing" in printed
-    assert "Traceback" not in printed
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "hello",
+        b"hello",
+        frame_of(b"{", message_type="event"),
+        frame_of(b"null", message_type="event"),
+        frame_of(b'{"Transcript": {"Results": [null]}}', message_type="event"),
+        frame_of(b'{"Message": null}', message_type="exception"),
+        frame_of(b"{}", message_type="exception"),
+        frame_of(b" " * 70_000, message_type="event"),
+    ],
+)
+def test_an_answer_that_is_none(amazon, provider, answer, capfd):
+    def speak_nonsense(ws):
+        ws.send(answer)
+        for _ in ws:
+            pass
+
+    provider.failures += [speak_nonsense] * 5
+    first, last = Recognised(amazon, SAID).warned
+    assert re.fullmatch(r"Amazon: .*: tried again", first)
+    assert re.fullmatch(r"Amazon: .*: given up, no transcript from here", last)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nobody_there(amazon):
+    recognised = Recognised(lambda: amazon("https://127.0.0.1:1"), SAID)
+    assert (
+        recognised.warned[0] == "Amazon: nothing listens on 127.0.0.1:1 (is the server running?): tried again"
+    )
+    assert recognised.heard == []
 
 
 def test_what_is_missing_is_one_line():

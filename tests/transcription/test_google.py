@@ -1,17 +1,18 @@
 """Google Cloud Speech-to-Text, on this machine: gRPC, with the types of Google's own client."""
 
-import threading
 from concurrent import futures
 from itertools import pairwise
 
 import grpc
 import pytest
 from google.cloud import speech_v1 as speech
-from support.provider import SAID, Hearing, call_is_shown, shown
+from support.provider import SAID, Hearing, Recognised, call_is_shown
 from support.server import run_caller
 
+from mediastreams.transcription.google import Google
 
-class Google:
+
+class FakeGoogle:
     """A gRPC server; `sessions` has what each of them heard."""
 
     def __init__(self):
@@ -60,7 +61,7 @@ def _duration(seconds):
 
 @pytest.fixture
 def google():
-    google = Google()
+    google = FakeGoogle()
     yield google
     google.stop()
 
@@ -78,37 +79,33 @@ def test_a_call(start_server, google, command):
     assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
 
 
-def test_errors_are_one_line_and_the_call_goes_on(start_server, google):
+def test_errors_are_one_line_and_the_track_goes_on(google):
     google.failures += [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded."),
         (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
     ]
-    server = start_server(TRANSCRIBER="google", GOOGLE_SPEECH_ENDPOINT=google.url)
-    assert run_caller(server.url, "--seconds", "6").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert printed.count("tried again") == 1
-    assert "inbound: Google: Quota exceeded.: tried again" in printed
-    assert shown(printed)[-1] == ("0:04", "Heard 6 s")
+    recognised = Recognised(lambda: Google(google.url), SAID[:48000].ljust(48000, b"\xff"))
+    assert recognised.warned == ["Google: Quota exceeded.: tried again"]
+    assert recognised.paused == [0.5, 1.0]
+    assert recognised.heard[-1] == ("Heard 6 s", True, 4.0, 6.0)
     assert len(google.sessions[-1].mulaw) == 48000
     assert all(config.config.sample_rate_hertz == 8000 for config in google.configs)
-    assert "Traceback" not in printed
 
 
-def test_a_bad_key_is_given_up(start_server, google):
+def test_a_bad_key_is_given_up(google):
     google.failures += [(grpc.StatusCode.UNAUTHENTICATED, "Invalid credentials.")] * 5
-    server = start_server(TRANSCRIBER="google", GOOGLE_SPEECH_ENDPOINT=google.url)
-    assert run_caller(server.url, "--seconds", "10").returncode == 0
-    server.wait_for("Stream MZ.*10.00 s; inbound 500 chunks")
-    printed = server.stop()
-    assert printed.count("Google: Invalid credentials.") == 2
-    assert "given up, no transcript from here" in printed
+    recognised = Recognised(lambda: Google(google.url), SAID)
+    assert recognised.warned == [
+        "Google: Invalid credentials.: tried again",
+        "Google: Invalid credentials.: given up, no transcript from here",
+    ]
+    assert google.sessions == []
 
 
 def test_no_key_is_one_line(start_server, tmp_path):
     server = start_server(TRANSCRIBER="google", HOME=str(tmp_path), NO_GCE_CHECK="true")
-    assert run_caller(server.url, "--seconds", "3").returncode == 0
-    server.wait_for("Stream MZ.*3.00 s; inbound 150 chunks")
+    assert run_caller(server.url, "--seconds", "1.5").returncode == 0
+    server.wait_for("Stream MZ.*1.50 s; inbound 75 chunks")
     printed = server.stop()
     assert (
         printed.count("Google cannot be loaded, no transcripts: Your default credentials were not found") == 1
@@ -116,25 +113,13 @@ def test_no_key_is_one_line(start_server, tmp_path):
     assert "Traceback" not in printed
 
 
-def test_a_session_ends_before_googles_limit(google, monkeypatch):
+def test_a_session_ends_before_googles_limit(google):
     """The next one begins with what had no final words in the one before."""
-    from mediastreams.transcription import google as module
-    from mediastreams.transcription.session import Backlog, recognise
-
-    heard, said = [], []
-    backlog = Backlog(lambda *told: heard.append(told), threading.Event())
-    client = module.Speech(google.url)
-    thread = threading.Thread(target=recognise, args=(backlog, client.session, 0.3, said.append, said.append))
-    thread.start()
-    for n in range(0, len(SAID), 800):
-        backlog.feed(SAID[n : n + 800])
-        threading.Event().wait(0.02)  # faster than a call, but for more than a session
-    backlog.finish()
-    thread.join(20)
-    assert not thread.is_alive()
-    assert said == []
+    # Faster than a call, but for more than a session.
+    recognised = Recognised(lambda: Google(google.url), SAID, seconds=0.3, pace=0.02)
+    assert recognised.warned == []
     assert len(google.sessions) > 2
     assert b"".join(hearing.mulaw for hearing in google.sessions) == SAID
-    finals = [told for told in heard if told[1]]
+    finals = [told for told in recognised.heard if told[1]]
     assert finals[-1][3] == pytest.approx(len(SAID) / 8000, abs=0.01)
     assert all(before[3] == pytest.approx(after[2], abs=0.01) for before, after in pairwise(finals))

@@ -86,12 +86,12 @@ def test_what_was_said_is_shown_and_kept(start_server, tmp_path, command):
 @needs_engine
 def test_it_is_started_again_after_a_crash(start_server):
     server = start_server(TRANSCRIBER="local")
-    assert run_caller(server.url).returncode == 0
+    assert run_caller(server.url, "--seconds", "2.6").returncode == 0
     server.wait_for("Stream MZ")
     (engine,) = processes_of(server)
     os.kill(engine, signal.SIGKILL)
     server.wait_for(r"ERROR in process_engine: The local engine has ended \((signal 9|status unknown)\)")
-    assert run_caller(server.url).returncode == 0
+    assert run_caller(server.url, "--seconds", "2.6").returncode == 0
     server.wait_for("Stream MZ")
     first, second = [text for _, text in shown("\n".join(server.lines))]
     assert sounds_like(first, CALLER)
@@ -103,10 +103,10 @@ def test_it_is_started_again_after_a_crash(start_server):
 def test_a_crash_in_mid_call(start_server):
     server = start_server(TRANSCRIBER="local")
     caller = subprocess.Popen(
-        [sys.executable, "-m", "mediastreams.caller", server.url, "--seconds", "15.6"],
+        [sys.executable, "-m", "mediastreams.caller", server.url, "--seconds", "7.8"],
         stdout=subprocess.DEVNULL,
     )
-    server.wait_for("caller: ")  # the first of three times that it is said
+    server.wait_for("caller: ")  # the first of two times that it is said
     (engine,) = processes_of(server)
     os.kill(engine, signal.SIGKILL)
     assert caller.wait(2 * SECONDS) == 0
@@ -114,7 +114,7 @@ def test_a_crash_in_mid_call(start_server):
     printed = server.stop()
     assert len(re.findall("has ended .*, and is started again", printed)) == 1
     assert sounds_like(shown(printed)[-1][1], CALLER)
-    assert shown(printed)[-1][0] in ("0:10", "0:11")
+    assert shown(printed)[-1][0] in ("0:05", "0:06")
 
 
 @needs_engine
@@ -130,7 +130,7 @@ def test_it_ends_with_a_server_that_is_killed(start_server):
 @needs_engine
 def test_log_level_silences_it(start_server):
     server = start_server(TRANSCRIBER="local", LOG_LEVEL="WARNING")
-    assert run_caller(server.url).returncode == 0
+    assert run_caller(server.url, "--fast").returncode == 0
     assert processes_of(server) == []  # nobody would read it
     assert "hello" not in server.stop().lower()
 
@@ -152,7 +152,7 @@ def test_where_it_cannot_be_loaded(start_server, tmp_path):
     (package / "__init__.py").write_text("raise OSError('version `GLIBC_2.34` not found')\n")
     server = start_server(PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]), TRANSCRIBER="local")
     for _ in range(2):
-        assert run_caller(server.url, "--seconds", "1.5").returncode == 0
+        assert run_caller(server.url, "--seconds", "0.5").returncode == 0
     server.wait_for("Stream MZ", times=2)
     printed = server.stop()
     reason = "The local engine cannot be loaded, no transcripts: OSError: version `GLIBC_2.34` not found"

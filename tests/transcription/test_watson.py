@@ -7,9 +7,11 @@ import threading
 from urllib.parse import parse_qs
 
 import pytest
-from support.provider import SAID, Hearing, call_is_shown, shown
+from support.provider import SAID, Hearing, Recognised, call_is_shown, shown
 from support.server import run, run_caller
 from websockets.exceptions import ConnectionClosed
+
+from mediastreams.transcription.watson import Watson
 
 KEY, TOKEN = "the-api-key", "token-of-the-day"
 
@@ -101,8 +103,8 @@ def test_both_speakers(start, provider):
 
 def test_a_wrong_key_is_one_line_and_the_call_goes_on(start, provider):
     server = start(SPEECH_TO_TEXT_APIKEY="wrong")
-    assert run_caller(server.url, "--seconds", "1").returncode == 0
-    server.wait_for("Stream MZ.*1.00 s; inbound 50 chunks")
+    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
+    server.wait_for("Stream MZ.*0.50 s; inbound 25 chunks")
     printed = server.stop()
     assert printed.count("Watson: no token, refused with 400 Bad Request: tried again") == 1
     assert "Traceback" not in printed
@@ -110,7 +112,14 @@ def test_a_wrong_key_is_one_line_and_the_call_goes_on(start, provider):
     assert provider.requests == []
 
 
-def test_what_a_dropped_session_had_not_understood_is_sent_again(start, provider):
+@pytest.fixture
+def watson(provider, token, tls, monkeypatch):
+    """Return a function that returns Watson as it is in the engine process."""
+    monkeypatch.setenv("SSL_CERT_FILE", tls.file)
+    return lambda url=provider.url, auth_url=token: Watson(KEY, url, auth_url)
+
+
+def test_what_a_dropped_session_had_not_understood_is_sent_again(watson, provider):
     def drop(ws):
         ws.recv()
         ws.send(json.dumps({"state": "listening"}))
@@ -123,15 +132,12 @@ def test_what_a_dropped_session_had_not_understood_is_sent_again(start, provider
         ws.recv()
 
     provider.failures += [drop, refuse]
-    server = start()
-    assert run_caller(server.url, "--seconds", "5").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert shown(printed)[-1] == ("0:04", "Heard 5.00 s")
+    recognised = Recognised(watson, SAID[:40000], pace=0.005)
+    assert recognised.heard[-1] == ("Heard 5.00 s", True, 4.0, 5.0)
     (hearing,) = provider.sessions
     assert len(hearing.mulaw) == 40000
-    assert printed.count(": tried again") == 1
-    assert "Traceback" not in printed
+    assert recognised.warned == ["Watson: the server dropped the connection without a Close: tried again"]
+    assert provider.tokens == 1
 
 
 @pytest.mark.parametrize(
@@ -154,7 +160,7 @@ def test_what_a_dropped_session_had_not_understood_is_sent_again(start, provider
         b"\xff\xfe\x00",
     ],
 )
-def test_an_answer_that_is_none(start, provider, answer):
+def test_an_answer_that_is_none(watson, provider, answer, capfd):
     def speak_nonsense(ws):
         ws.recv()
         ws.send(json.dumps({"state": "listening"}))
@@ -163,37 +169,80 @@ def test_an_answer_that_is_none(start, provider, answer):
         for _ in ws:
             pass
 
-    provider.failures += [speak_nonsense] * 10
-    server = start()
-    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
-    server.wait_for("Stream MZ")
-    printed = server.stop()
-    assert len(re.findall(r"WARNING in websocket_engine: .*inbound: Watson: .*: tried again", printed)) == 1
-    assert "Traceback" not in printed
+    provider.failures += [speak_nonsense] * 5
+    first, last = Recognised(watson, SAID).warned
+    assert re.fullmatch(r"Watson: .*: tried again", first)
+    assert re.fullmatch(r"Watson: .*: given up, no transcript from here", last)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_refusal_that_repeats_the_secret(start, provider):
     server = start(SPEECH_TO_TEXT_URL=provider.url + "/refuse")
-    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
     server.wait_for("Stream MZ")
     printed = server.stop()
-    assert "Watson: the server answered 401 Unauthorized: it was Bearer (not shown)" in printed
+    assert re.search(
+        r"WARNING in process_engine: .*inbound: Watson: the server answered 401 Unauthorized: "
+        r"it was Bearer \(not shown\): tried again",
+        printed,
+    )
     assert TOKEN not in printed
     assert len(provider.refused) >= 2
     assert provider.tokens == len(provider.refused)  # each time another was asked for
 
 
-def test_a_redirect_is_not_followed(start, provider):
-    server = start(SPEECH_TO_TEXT_URL=provider.url + "/elsewhere")
-    assert run_caller(server.url, "--seconds", "1").returncode == 0
-    server.wait_for("Stream MZ")
-    assert "Watson: the server answered 302 Found: tried again" in server.stop()
+def test_a_secret_that_is_repeated_in_a_url_is_not_shown():
+    watson = Watson("a/key+that=is quoted", "https://localhost", None)
+    assert watson.fit_for_log("see /?a%2Fkey%2Bthat%3Dis%20quoted\n") == "see /?(not shown)\\u000a"
+
+
+def test_a_redirect_is_not_followed(watson, provider, start_provider):
+    other = start_provider(speak)
+    provider.elsewhere = other.url
+    recognised = Recognised(lambda: watson(provider.url + "/elsewhere"), SAID)
+    assert recognised.warned[0] == "Watson: the server answered 302 Found: tried again"
+    assert other.requests == provider.requests == []
+
+
+def test_a_redirect_of_the_request_for_a_token_is_not_followed(watson, start_https):
+    asked = []
+
+    def note(path, body):
+        asked.append(body)
+        return 200, json.dumps({"access_token": TOKEN})
+
+    elsewhere = start_https(note)
+    redirecting = start_https(lambda path, body: (307, "", elsewhere + path))
+    recognised = Recognised(lambda: watson(auth_url=redirecting), SAID)
+    assert recognised.warned[0] == "Watson: no token, refused with 307 Temporary Redirect: tried again"
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("{", r"an answer that is none of its kind \(JSONDecodeError: .*\)"),
+        ("[]", r"an answer that is none of its kind \(TypeError: .*\)"),
+        ("x" * 70_000, "no token, the answer is too long"),
+    ],
+)
+def test_a_token_that_is_none(watson, start_https, answer, why):
+    address = start_https(lambda path, body: (200, answer))
+    recognised = Recognised(lambda: watson(auth_url=address), SAID)
+    assert re.fullmatch(f"Watson: {why}: tried again", recognised.warned[0])
+
+
+def test_nobody_gives_tokens(watson):
+    recognised = Recognised(lambda: watson(auth_url="https://127.0.0.1:1"), SAID)
+    assert recognised.warned[0] == (
+        "Watson: no token, nothing listens on 127.0.0.1:1 (is the server running?): tried again"
+    )
 
 
 def test_who_never_answers_is_not_asked_again_after_the_call(start, provider):
     provider.failures += [lambda ws: [None for _ in ws]] * 10
     server = start()
-    assert run_caller(server.url, "--seconds", "1").returncode == 0
+    assert run_caller(server.url, "--seconds", "0.5").returncode == 0
     server.wait_for("Stream MZ")
     printed = server.stop()
     assert "the last words of inbound are missing" in printed
@@ -213,17 +262,24 @@ def test_a_flood_holds_up_nobody(start, provider):
 
     provider.failures.append(flood)
     server = start()
-    assert run_caller(server.url, "--seconds", "2").returncode == 0
-    assert flooded.is_set()
-    server.wait_for("Stream MZ.*2.00 s; inbound 100 chunks")
-
-
-def test_a_certificate_that_nobody_has_signed(start, provider):
-    server = start(SSL_CERT_FILE="/nonexistent")
     assert run_caller(server.url, "--seconds", "1").returncode == 0
-    server.wait_for("Stream MZ")
-    assert "unable to get local issuer certificate: tried again" in server.stop()
+    assert flooded.is_set()
+    server.wait_for("Stream MZ.*1.00 s; inbound 50 chunks")
+
+
+def test_a_certificate_that_nobody_has_signed(watson, provider, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    recognised = Recognised(watson, SAID)
+    assert recognised.warned[0].endswith("unable to get local issuer certificate: tried again")
+    assert provider.tokens == 0
+    monkeypatch.setattr(Watson, "_ask_for_token", _give_token)
+    recognised = Recognised(watson, SAID)
+    assert recognised.warned[0].endswith("unable to get local issuer certificate: tried again")
     assert provider.requests == []
+
+
+async def _give_token(watson):
+    return TOKEN
 
 
 def test_what_is_missing_is_one_line(start_server):
