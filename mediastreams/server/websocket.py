@@ -21,7 +21,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 from gevent import getcurrent
@@ -32,11 +32,9 @@ from geventwebsocket.exceptions import WebSocketError
 from geventwebsocket.websocket import WebSocket as GeventWebSocket
 
 from mediastreams.server import frames
-from mediastreams.server.connections import Live, Pace
+from mediastreams.server.connections import Live
 from mediastreams.server.frames import Close, FrameReader, Violation
-
-if TYPE_CHECKING:
-    from mediastreams.streams.stream import Stream
+from mediastreams.server.pacing import ReadSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +60,8 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     `close_code` is the code of whichever Close was first, 1005 where it had none and 1006 where none came,
     and `close_reason` its reason or how the connection ended; before, they are None and "". `ending` sums
     it up: `peer closed` or `server closed` with the code, `dropped`, `timed out` (a limit in time was
-    passed), or `drained`; before, it is "". `stream` is the `Stream` that receives from it, if one does.
+    passed), or `drained`; before, it is "". `stream` is what receives from it, for the log; None
+    where nothing does.
 
     `peer` is the other end's address, for the log. `idle_seconds` bounds the time for which `receive` waits
     and nothing comes, and that in which the peer takes nothing of what is sent.
@@ -116,7 +115,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         # Not the base's __init__: that one reads through the HTTP handler's buffer.
         self.environ = environ
         self.handler = handler
-        self.stream: Stream | None = None
+        self.stream: object = None  # for the log
         self.closed = False
         self.close_code: int | None = None
         self.close_reason = ""
@@ -138,7 +137,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         self._writable = self._hub.loop.io(under.fileno(), _WRITE)
 
         self._frames = FrameReader(max_message_bytes)
-        self._pace = Pace(live.gather_ms)
+        self._pace = ReadSchedule(live.gather_ms)
         self._gathered = 0  # messages of the last read
         self._inbox: list[Any] = []  # frames.Event and Lost, the next one last
         self.awaits_turn: Any = None  # the greenlet that waits in receive, for its turn or to read

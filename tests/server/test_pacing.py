@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mediastreams.server.connections import TICK_MS, Pace
+from mediastreams.server.pacing import TICK_MS, ReadSchedule
 
 
 def gathered(gather_ms, phase, jitter, tracks=1, seconds=20):
@@ -16,7 +16,7 @@ def gathered(gather_ms, phase, jitter, tracks=1, seconds=20):
     arrivals = sorted(
         phase + 20 * n + chance.uniform(0, jitter) for n in range(seconds * 50) for _ in range(tracks)
     )
-    pace, now, at, reads, late = Pace(gather_ms), 0.0, 0, 0, []
+    pace, now, at, reads, late = ReadSchedule(gather_ms), 0.0, 0, 0, []
     while now < seconds * 1000 - 100:
         begin = at
         while at < len(arrivals) and arrivals[at] <= now:
@@ -57,5 +57,5 @@ def test_what_comes_unevenly_waits_for_20_ms_more_at_most(jitter):
 
 @pytest.mark.parametrize("gather_ms", [1, 10, 20, 44, 1000])
 def test_silence_is_looked_at_every_so_often(gather_ms):
-    pace = Pace(gather_ms)
+    pace = ReadSchedule(gather_ms)
     assert [pace.ticks(0) for _ in range(5)] == [max(gather_ms // TICK_MS, 1)] * 5
