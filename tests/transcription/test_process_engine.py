@@ -1,0 +1,120 @@
+"""One process for all tracks, its crashes and its end: with an engine of the test's in the process."""
+
+import os
+import queue
+import signal
+import time
+
+import pytest
+from support.server import SECONDS
+
+from mediastreams.transcription.process_engine import EngineProcess
+
+ENGINE = """
+import os
+from mediastreams.transcription import process_protocol
+
+for number, kind, audio in process_protocol.read(process_protocol.take_over()):
+    if kind == process_protocol.END:
+        process_protocol.write(id=number, ended=True, dropped=0.5)
+    elif audio == b"crash":
+        os._exit(7)
+    elif audio == b"warn":
+        process_protocol.write(id=number, warning="refused\\n: tried again")
+    else:
+        text = f"{os.getpid()} {os.environ['GREETING']}"
+        process_protocol.write(id=number, text=text, final=True, start=0.0, end=len(audio) / 8000)
+"""
+
+
+class Track:
+    """One track, and what was heard of it."""
+
+    def __init__(self, engine, name="Stream MZ, inbound"):
+        self._heard = queue.Queue()
+        self.recognition = engine.listen(name, lambda *heard: self._heard.put(heard))
+
+    def hear(self, audio):
+        """Feed audio; return the process that has heard it, what it says, and the seconds."""
+        self.recognition.feed(audio)
+        text, _, start, end = self._heard.get(timeout=SECONDS)
+        process, _, greeting = text.partition(" ")
+        return int(process), greeting, start, end
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    (tmp_path / "engine_of_the_test.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    engine = EngineProcess("The engine", "engine_of_the_test", {**os.environ, "GREETING": "hello"})
+    yield engine
+    engine._tracks.clear()  # so that it is not started again
+    if engine._input >= 0:
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), engine._input)  # the process ends with its input
+    wait_until(lambda: engine._input < 0)
+
+
+def wait_until(condition):
+    """Wait for another thread."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def wait_for(caplog, sentence, times=1):
+    """Wait until so many lines of the log hold `sentence`."""
+    wait_until(lambda: sum(sentence in line for line in caplog.messages) >= times)
+
+
+def test_one_process_hears_all_tracks(engine):
+    first, second = Track(engine), Track(engine)
+    process, greeting, start, end = first.hear(bytes(8000))
+    assert (greeting, start, end) == ("hello", 0.0, pytest.approx(0.4))  # the first frame of 3,200 bytes
+    assert process != os.getpid()
+    assert second.hear(bytes(80))[0] == process
+
+
+def test_neither_ctrl_c_nor_sigterm_ends_it(engine):
+    track = Track(engine)
+    process = track.hear(bytes(80))[0]
+    os.kill(process, signal.SIGINT)
+    os.kill(process, signal.SIGTERM)
+    assert track.hear(bytes(80))[0] == process
+
+
+def test_what_it_warns_of_is_one_line_of_the_log(engine, caplog):
+    Track(engine, "Stream MZ1, inbound").recognition.feed(b"warn")
+    wait_for(caplog, "Stream MZ1, inbound: refused\\u000a: tried again")
+
+
+def test_what_was_dropped_is_counted(engine, caplog):
+    track = Track(engine)
+    track.hear(bytes(80))
+    assert not track.recognition.is_finished()
+    track.recognition.finish()
+    wait_for(caplog, "Stream MZ, inbound: 0.5 s were not heard, the recogniser was too slow")
+    assert track.recognition.dropped == 0.5
+
+
+def test_a_track_goes_on_in_another_process_after_a_crash(engine, caplog):
+    track = Track(engine)
+    process = track.hear(bytes(800))[0]
+    track.recognition.feed(b"crash")
+    wait_for(caplog, "The engine has ended (status 7), and is started again")
+    wait_until(lambda: engine.write(b"") is not None)  # else audio has nowhere to go
+    other, _, start, end = track.hear(bytes(800))
+    assert other != process
+    assert (start, end) == (pytest.approx(805 / 8000), pytest.approx(1605 / 8000))
+
+
+def test_many_crashes_end_it(engine, caplog):
+    track = Track(engine)
+    for n in range(3):
+        wait_until(lambda: engine.write(b"") is not None)
+        track.hear(bytes(80))
+        track.recognition.feed(b"crash")
+        wait_for(caplog, "The engine has ended", n + 1)
+    wait_for(caplog, "The engine has ended again and again (status 7), no transcripts")
+    assert Track(engine).recognition.is_finished()
