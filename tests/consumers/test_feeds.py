@@ -16,6 +16,7 @@ from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.feeds import MAX_THREADS, Consumers
 from mediastreams.protocol.messages import Mark, MarkMetadata
 from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import Transcript
 
 OTHER = "MZ" + "f" * 32
 MISSED = []  # what consumers have missed, in the test that runs
@@ -276,6 +277,111 @@ class TestStuck:
             call(consumers, start(sid=OTHER, inner=OTHER), media(2, 0, sid=OTHER))
         assert len(notes[OTHER]) == 3
         assert stuck.count == MAX_THREADS
+
+
+class TestAudio:
+    """The same audio, where it belongs."""
+
+    @pytest.fixture
+    def audio(self, consumers):
+        got = []
+
+        class Placed(Consumer):
+            def audio(self, track, position, payload):
+                got.append((track, position, payload))
+
+        consumers.register(Placed)
+        return got
+
+    def test_each_chunk_has_its_position(self, consumers, audio):
+        call(consumers, start(), media(2, 20), media(3, 40), media(4, 60, "outbound"))
+        assert [(track, position, len(payload)) for track, position, payload in audio] == [
+            ("inbound", 160, 160),
+            ("inbound", 320, 160),
+            ("outbound", 480, 160),
+        ]
+
+    def test_a_gap_is_a_jump(self, consumers, audio):
+        call(consumers, start(), media(2, 20), media(3, 500))
+        assert [position for _, position, _ in audio] == [160, 4000]
+
+    def test_of_an_overlap_what_is_new_comes(self, consumers, audio):
+        messages = [media(2, 0), media(3, 40), media(4, 10, size=400)]  # 80 to 480; 160 to 320 are a gap
+        call(consumers, start(), *messages)
+        payload = messages[-1].media.payload
+        assert audio[2:] == [("inbound", 160, payload[80:240])]
+
+    def test_what_comes_again_does_not(self, consumers, audio):
+        call(consumers, start(), media(2, 0), media(3, 20), media(4, 0), media(5, 40))
+        assert [position for _, position, _ in audio] == [0, 160, 320]
+
+
+class TestTranscripts:
+    """A recogniser's texts, as events to every consumer."""
+
+    @pytest.fixture
+    def recogniser(self, consumers):
+        class Recogniser(Consumer):
+            def __init__(self, stream, publish):
+                super().__init__(stream)
+                self.publish = publish
+                self.count = 0
+
+            def media(self, message):
+                self.count += 1
+                self.publish(Transcript("inbound", f"{self.count}", False, 0.0, 0.1))
+
+            def stop(self):
+                last = [Transcript("inbound", text, True, 0.0, 0.1) for text in ("last", "words")]
+                thread = threading.Thread(target=lambda: [self.publish(each) for each in last])
+                thread.start()
+                thread.join()
+
+        consumers.recognise(Recogniser)
+        return Recogniser
+
+    def test_all_of_them_in_order_before_the_stop(self, consumers, recogniser):
+        got = {"one": [], "other": []}
+
+        def register(name):
+            class Reader(Consumer):
+                def transcript(self, transcript):
+                    got[name].append((transcript.text, transcript.final))
+
+                def stop(self):
+                    got[name].append("stop")
+
+            consumers.register(Reader)
+
+        register("one")
+        register("other")
+        call(consumers, start(), *(media(n, 20 * n) for n in range(2, 7)), stop(7))
+        expected = [*((f"{n}", False) for n in range(1, 6)), ("last", True), ("words", True), "stop"]
+        assert got == {"one": expected, "other": expected}
+
+    def test_none_of_another_stream(self, consumers, recogniser):
+        got = []
+
+        class Reader(Consumer):
+            def transcript(self, transcript):
+                got.append((self.stream.name, transcript.text))
+
+        consumers.register(Reader)
+        with Stream(FakeConnection(), Settings(), consumers) as one:
+            receive(one, start(), media(2, 0))
+            call(consumers, start(sid=OTHER, inner=OTHER), media(2, 0, sid=OTHER), media(3, 20, sid=OTHER))
+        for sid, texts in ((SID, ["1", "last", "words"]), (OTHER, ["1", "2", "last", "words"])):
+            assert [text for name, text in got if name == sid] == texts
+
+    def test_a_recogniser_that_is_stuck_keeps_nobody_from_the_end(self, consumers, notes, stuck, caplog):
+        class Recogniser(stuck):
+            def __init__(self, stream, publish):
+                super().__init__(stream)
+
+        consumers.recognise(Recogniser)
+        call(consumers, start(), media(2, 0), stop(3))
+        assert notes == {SID: [start(), media(2, 0), "stop"]}
+        assert f"Stream {SID}: Recogniser has not finished within" in "".join(warnings(caplog))
 
 
 def with_consumer(tmp_path, source):
