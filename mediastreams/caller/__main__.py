@@ -13,8 +13,8 @@ The sample is two voices of flite (slt, rms), 300-3400 Hz: the caller left, the 
 """
 
 import asyncio
-import contextlib
 import functools
+import os
 import secrets
 import signal
 import sys
@@ -118,8 +118,11 @@ async def _run(call: Call, label: str) -> bool:
 
 
 def _say(line: str, *, label: str = "", file: TextIO | None = None) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the calls go on where nobody reads of them
-        print(f"{label}{printable(line)}", file=file or sys.stdout, flush=True)
+    file = file or sys.stdout
+    try:
+        print(f"{label}{printable(line)}", file=file, flush=True)
+    except BrokenPipeError:  # the calls go on where nobody reads of them, and the exit flushes what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 if __name__ == "__main__":

@@ -168,6 +168,7 @@ def test_an_answer_that_is_not_http():
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65536):  # what is unread at the close would reset the connection
                     pass
 

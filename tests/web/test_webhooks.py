@@ -302,7 +302,9 @@ class TestAddresses:
             "from mediastreams.config import load\n"
             "from mediastreams.server.serve import serve\n"
             "from mediastreams.server.state import ServerState\n"
-            "serve(Flask(__name__), ServerState(load()), lambda port: print(f'listening on: http://localhost:{port}'))\n"
+            "def announce(port):\n"
+            "    print(f'listening on: http://localhost:{port}', flush=True)\n"
+            "serve(Flask(__name__), ServerState(load()), announce)\n"
         )
         assert "PUBLIC_URL" not in start_server("bare.py", cwd=tmp_path).stop()
 
