@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mediastreams.config import Settings, load
     from mediastreams.consumers.base import Consumer
+    from mediastreams.exceptions import MediaStreamsError
     from mediastreams.extension import MediaStreams
     from mediastreams.server.sockets import Sockets
     from mediastreams.server.websocket import WebSocket
+    from mediastreams.streams.playback import SendError
     from mediastreams.streams.stream import Stream
     from mediastreams.streams.transcript import Transcript
     from mediastreams.text import elide
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Consumer",
     "MediaStreams",
+    "MediaStreamsError",
+    "SendError",
     "Settings",
     "Sockets",
     "Stream",
@@ -40,6 +44,8 @@ __all__ = [
 _MODULES = {
     "Consumer": "consumers.base",
     "MediaStreams": "extension",
+    "MediaStreamsError": "exceptions",
+    "SendError": "streams.playback",
     "Settings": "config",
     "Sockets": "server.sockets",
     "Stream": "streams.stream",

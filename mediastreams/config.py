@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 import dotenv
 from dotenv.parser import parse_stream
 
+from mediastreams.exceptions import MediaStreamsError
 
-class SettingError(Exception):
+
+class SettingError(MediaStreamsError):
     """A setting whose value cannot be used: its `name`, its `value`, and what is `allowed`."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:

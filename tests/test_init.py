@@ -31,6 +31,8 @@ def test_the_public_names():
     names = [
         "Consumer",
         "MediaStreams",
+        "MediaStreamsError",
+        "SendError",
         "Settings",
         "Sockets",
         "Stream",

@@ -12,6 +12,7 @@ from mediastreams import config
 from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
 from mediastreams.caller import http, sound_file
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol import twiml
 from mediastreams.protocol.messages import Track
 from mediastreams.text import printable
@@ -81,7 +82,7 @@ class Plan:
         return len(next(iter(self.tracks.values()))) // CHUNK_BYTES
 
 
-class OptionError(Exception):
+class OptionError(MediaStreamsError):
     """A command line that cannot be used; the sentence says why."""
 
 

@@ -6,9 +6,10 @@ import soxr
 
 from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
+from mediastreams.exceptions import MediaStreamsError
 
 
-class AudioError(Exception):
+class AudioError(MediaStreamsError):
     """A sound file that cannot be played into a call; the sentence says which and why."""
 
 

@@ -25,6 +25,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol import error_codes
 from mediastreams.protocol.signature import sign
 from mediastreams.text import printable
@@ -33,7 +34,7 @@ TIMEOUT = 10.0  # seconds for each of: the connection, TLS, the handshake, and a
 CLOSE_TIMEOUT = 5.0  # seconds for the server's answer to a Close
 
 
-class CallError(Exception):
+class CallError(MediaStreamsError):
     """A call that Twilio would report as failed: its error `code` and the `cause`."""
 
     def __init__(self, code: int, cause: str) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.text import elide, printable
 
 Track = Literal["inbound", "outbound"]
@@ -28,7 +29,7 @@ Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _MAX_EVENT = 64
 
 
-class MessageError(Exception):
+class MessageError(MediaStreamsError):
     """A text that is not one of Twilio's messages.
 
     `path` is the JSON path of the fault (`$.media.payload`; `$` is the whole message), `reason` says

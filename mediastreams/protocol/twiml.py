@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol.messages import Track
 
 # What `track` asks for, and what the messages then call it.
@@ -21,7 +22,7 @@ _ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod",
 _MOST_OF_A_PARAMETER = 499
 
 
-class TwimlError(Exception):
+class TwimlError(MediaStreamsError):
     """A document that starts no stream: the sentence says why.
 
     `code` is the one that Twilio reports, None where it documents none.

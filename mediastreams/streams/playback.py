@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mediastreams.audio.timeline import RATE
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol.messages import SendClear, SendMark, SendMarkMetadata, SendMedia, SendMediaMetadata
 
 PARAMETER, VALUE = "bidirectional", "true"
@@ -20,7 +21,7 @@ PARAMETER, VALUE = "bidirectional", "true"
 _MOST_MARKS = 1000  # that wait; a peer may return none
 
 
-class SendError(Exception):
+class SendError(MediaStreamsError):
     """What cannot be sent to Twilio: the sentence says why."""
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mediastreams.audio.timeline import RATE
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.transcription.base import OnText
 
 MIN_CHUNK = RATE // 10  # bytes: providers want 100 ms a message
@@ -21,7 +22,7 @@ AT_ONCE = 0.5  # seconds: a session that has lasted this long was not simply ref
 FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
 
 
-class SessionError(Exception):
+class SessionError(MediaStreamsError):
     """A session that a provider has refused or ended; the sentence says why."""
 
 
