@@ -1,19 +1,18 @@
-"""The live WebSockets of this process: how many, whose turn it is to be read, and who is overdue."""
+"""The live WebSockets of this process: how many there are, and whose turn it is to be read."""
 
 import time
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from gevent.event import Event
 from gevent.hub import get_hub
 
+from mediastreams.server.clock import Clock, Watched
 from mediastreams.server.pacing import CHUNK_MS, TICK_MS
 
 FEW = 16  # so many cost 8 % of a core when each message wakes the server (bench/README.md)
-WATCH_SECONDS = 0.25  # how often the limits in time are looked at
 
 
-class Connection(Protocol):
+class Connection(Watched, Protocol):
     """What this needs of a WebSocket (`websocket.WebSocket` has it). For the hub to call."""
 
     awaits_turn: Any
@@ -22,56 +21,57 @@ class Connection(Protocol):
     def wake(self) -> None:
         """Let the greenlet that waits to receive look again."""
 
-    def look(self, now: float) -> None:
-        """Close what is overdue at the time `now` (monotonic)."""
-
     def drain(self, code: int, reason: str) -> None:
         """Close it, because the server ends."""
 
 
 class Live:
-    """The WebSockets that have joined and not left.
+    """The WebSockets that have joined and not left. For the server's thread.
 
-    While more than `FEW` are there, each is read in its turn (`pacing`); with `gather_ms` 0, and while they
-    are few, each is read when there is something to read.
+    While more than `FEW` are there, each is read in its turn (`pacing`). While they are few, and with
+    `gather_ms` 0, each is read when there is something to read.
     """
 
+    clock: Clock
+    """What their limits in time are counted by."""
+    draining: bool
+    """Whether the server drains, and takes no more."""
+    gathering: bool
+    """Whether each is read in its turn."""
+    gather_ms: int
+    """How many milliseconds of messages are read at once."""
+
     def __init__(self, gather_ms: int) -> None:
+        self.clock = Clock()
         self.draining = False
         self.gathering = False
         self.gather_ms = gather_ms
         self._websockets: set[Connection] = set()
-        # Whose turn comes in how many ticks: a ring, as long as the longest wait.
+        # The turns of the next ticks: a ring, as long as the longest wait.
         self._ring: list[list[Connection]] = [[] for _ in range((gather_ms + CHUNK_MS) // TICK_MS + 2)]
         self._tick = 0
         self._empty = Event()
         self._empty.set()
         self._ticks: Any = None
-        self._watch: Any = None
 
     def __len__(self) -> int:
         return len(self._websockets)
 
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(list(self._websockets))
-
     def join(self, websocket: Connection) -> None:
-        """Count a WebSocket, and watch its time."""
+        """Add a WebSocket, and look at its limits in time."""
         if not self._websockets:
-            loop = get_hub().loop
-            self._watch = loop.timer(WATCH_SECONDS, WATCH_SECONDS)
-            self._watch.start(self._look)
-            self._ticks = loop.timer(0, TICK_MS / 1000)
+            self._ticks = get_hub().loop.timer(0, TICK_MS / 1000)
         self._websockets.add(websocket)
+        self.clock.join(websocket)
         self._empty.clear()
         self._set_pace()
 
     def leave(self, websocket: Connection) -> None:
         """Undo `join`."""
         self._websockets.remove(websocket)
+        self.clock.leave(websocket)
         self._set_pace()
         if not self._websockets:
-            self._watch.close()
             self._ticks.close()
             self._empty.set()
 
@@ -85,8 +85,8 @@ class Live:
             websocket.drain(code, reason)
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Wait until all have left, `seconds` at most; return whether they have."""
-        return bool(self._empty.wait(seconds))
+        """Wait until all have left, at most `seconds` of the clock; return whether they have."""
+        return self.clock.wait(self._empty, seconds)
 
     def _set_pace(self) -> None:
         gathering = len(self._websockets) > FEW and self.gather_ms > 0
@@ -117,8 +117,3 @@ class Live:
                 if greenlet is not None:
                     websocket.awaits_turn = None
                     greenlet.switch()
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        for websocket in list(self._websockets):
-            websocket.look(now)

@@ -10,14 +10,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 from mediastreams.server import handshake
+from mediastreams.server.clock import Timeout
+from mediastreams.server.send_buffer import WOULD_BLOCK
 from mediastreams.server.sockets import LOG_LEVEL, UPGRADE, refusal
 from mediastreams.server.state import ServerState
-from mediastreams.server.websocket import WOULD_BLOCK, WebSocket
+from mediastreams.server.websocket import WebSocket
 from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     logger = logger
     websocket: WebSocket | None = None
     environ: Any
-    _deadline: gevent.Timeout
+    _deadline: Timeout
     _run: Callable[[WebSocket], None]
 
     @property
@@ -68,7 +69,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.environ = None  # not the last request's, where this one is none
         try:
             return super().handle_one_request()
-        except gevent.Timeout as expired:
+        except Timeout as expired:
             if expired is not self._deadline:
                 raise
             if self.status is None:  # else it has been answered before, and only kept the connection
@@ -79,7 +80,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             self._deadline.close()
 
     def _start_deadline(self) -> None:
-        self._deadline = gevent.Timeout.start_new(self.state.settings.start_timeout)
+        self._deadline = Timeout(self.state.live.clock, self.state.settings.start_timeout)
 
     def run_application(self) -> None:
         """Let the application answer; a route of `Sockets` upgrades through the environment."""
@@ -136,7 +137,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         # What came directly behind the handshake is in the HTTP reader's buffer: one read empties it.
         with contextlib.suppress(*WOULD_BLOCK):
             if ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
-                websocket.take(ahead)
+                websocket.feed(ahead)
         self.rfile.close()
         self._run = run
 

@@ -1,12 +1,11 @@
 """What one process's connections share: settings, live WebSockets, whether the server drains."""
 
 import logging
-import time
 from collections.abc import Callable
 
 from mediastreams.config import Settings
-from mediastreams.server import frames
 from mediastreams.server.connections import Live
+from mediastreams.server.frames import CloseCode
 from mediastreams.server.websocket import CLOSE_SECONDS, WebSocket
 
 logger = logging.getLogger(__name__)
@@ -60,11 +59,11 @@ class ServerState:
         """
         self.live.draining = True
         seconds = self.settings.drain_timeout
-        began = time.monotonic()
+        until = self.live.clock.now() + seconds
         if len(self.live):
             logger.info("Draining: waiting up to %g s for %d live streams", seconds, len(self.live))
         if not self.live.wait_until_empty(seconds):
             logger.warning("Closing %d streams that are still live", len(self.live))
-            self.live.drain(frames.GOING_AWAY, "the server is going away")
+            self.live.drain(CloseCode.GOING_AWAY, "the server is going away")
             self.live.wait_until_empty(CLOSE_SECONDS + 1)
-        self._finish(max(seconds - (time.monotonic() - began), 1.0))
+        self._finish(max(until - self.live.clock.now(), 1.0))

@@ -4,28 +4,32 @@ What gevent-websocket 0.10.1 does beneath these methods is replaced, because of 
 a peer's Close is answered with the text of a bytearray, unmasked frames pass, nothing is bounded, and two
 greenlets that send interleave their frames.
 
-**Reading.** A WebSocket is read by the greenlet that receives from it, never by the hub: a slow application
-holds back its own caller only (TCP does the rest). What that greenlet waits for is one of two things:
+**Reading.** The greenlet that receives also reads the socket, never the hub: a slow application holds back
+its own peer only (TCP does the rest). Until it reads, that greenlet waits for one of two things:
 
-- while few streams are live, and on a stream that talks back, that there is something to read;
-- else its turn (`live`). To wake up is most of what a message costs, so each stream is read once in a while,
-  with the messages that have gathered.
+- for data, while few streams are live and on a stream that also sends;
+- else for its turn (`connections`). Waking up is most of what a message costs, so each stream is read once in
+  a while, with the messages that have gathered.
 
 **Writing.** `send` and the automatic answers to Ping and Close write whole frames, one after the other. What
-the socket does not take waits in one place, from which the hub goes on; `send` returns when all has left.
+the socket does not take waits in the `SendBuffer`; `send` returns when all has left.
+
+**Ending** (RFC 6455, section 7). Whichever side is first sends a Close, the other answers it, then the server
+ends the connection:
+
+    OPEN --- our Close -------------------> CLOSING --- the peer's Close, or the end ---> CLOSED
+    OPEN --- the peer's Close, answered, or the end of the connection ------------------> CLOSED
 """
 
 import contextlib
+import enum
 import logging
 import socket
-import ssl
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import gevent
 from gevent import getcurrent
-from gevent.event import Event
 from gevent.hub import get_hub
 from gevent.ssl import SSLSocket
 from geventwebsocket.exceptions import WebSocketError
@@ -33,74 +37,57 @@ from geventwebsocket.websocket import WebSocket as GeventWebSocket
 
 from mediastreams.server import frames
 from mediastreams.server.connections import Live
-from mediastreams.server.frames import Close, FrameReader, Violation
+from mediastreams.server.deadlines import Deadlines
+from mediastreams.server.frames import Close, CloseCode, FrameReader, Opcode, Violation
 from mediastreams.server.pacing import ReadSchedule
+from mediastreams.server.send_buffer import WOULD_BLOCK, SendBuffer
 
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 16384  # 40 messages; one read of a flood must not hold up the others
-MOST_UNSENT = 65536  # bytes that a peer may leave unread and still have its Pings answered
+MAX_UNSENT = 65536  # bytes that a peer may leave unread and still have its Pings answered
 CLOSE_SECONDS = 5.0  # for the peer to take what was not sent yet, and to answer a Close
 
-WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_READ, _WRITE = 1, 2  # libev's names for them
+_READ = 1  # libev's name for it
+
+
+class State(enum.Enum):
+    """How far the WebSocket is (sections 4.1, 7.1.3 and 7.1.4)."""
+
+    OPEN = enum.auto()
+    CLOSING = enum.auto()
+    CLOSED = enum.auto()
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The end of a connection without a Close: how it ended."""
+    """The end of a connection without a Close."""
 
     how: str
+    """How it ended, for the log."""
 
 
 class WebSocket(GeventWebSocket):  # type: ignore[misc]
-    """One WebSocket (RFC 6455), from the 101 to the end of the connection.
+    """One WebSocket, from the 101 to the end of the connection; the connection's handler makes it.
 
-    `closed` is True once a Close was sent or received, or the connection has ended. From then on
-    `close_code` is the code of whichever Close was first, 1005 where it had none and 1006 where none came,
-    and `close_reason` its reason or how the connection ended; before, they are None and "". `ending` sums
-    it up: `peer closed` or `server closed` with the code, `dropped`, `timed out` (a limit in time was
-    passed), or `drained`; before, it is "". `stream` is what receives from it, for the log; None
-    where nothing does.
-
-    `peer` is the other end's address, for the log. `idle_seconds` bounds the time for which `receive` waits
-    and nothing comes, and that in which the peer takes nothing of what is sent.
+    One greenlet receives, and any greenlet of the server's thread may send or close.
     """
 
-    __slots__ = (
-        "_awaits_data",
-        "_connection",
-        "_deadline",
-        "_drained",
-        "_frames",
-        "_gathered",
-        "_heard",
-        "_heard_at",
-        "_hub",
-        "_idle_seconds",
-        "_inbox",
-        "_live",
-        "_pace",
-        "_peer_has_closed",
-        "_pending",
-        "_readable",
-        "_recv",
-        "_send",
-        "_sent_at",
-        "_talks_back",
-        "_told",
-        "_unsent",
-        "_writable",
-        "awaits_turn",
-        "close_code",
-        "close_reason",
-        "closed",
-        "ending",
-        "environ",
-        "handler",
-        "peer",
-        "stream",
-    )
+    closed: bool
+    """Whether its state is no longer OPEN."""
+    close_code: int | None
+    """The code of the first Close, 1005 where it had none, 1006 where none came; None while open."""
+    close_reason: str
+    """The reason of that Close, or how the connection ended; "" while open."""
+    ending: str
+    """How it ended, in short: `peer closed` or `server closed` with the code, `dropped`, `timed out` (a limit
+    in time was passed), or `drained`; "" while open."""
+    peer: str
+    """The other end's address, for the log."""
+    stream: object
+    """The `Stream` that receives from it, for the log; None where none does."""
+    awaits_turn: Any
+    """The greenlet that waits in `receive` for its turn to read; None where none does."""
 
     def __init__(
         self,
@@ -112,17 +99,22 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         idle_seconds: float,
         peer: str,
     ) -> None:
+        """Take over the handler's socket.
+
+        `idle_seconds` bounds the time for which `receive` waits and nothing comes, and that in which the peer
+        reads nothing of what is sent.
+        """
         # Not the base's __init__: that one reads through the HTTP handler's buffer.
         self.environ = environ
         self.handler = handler
-        self.stream: object = None  # for the log
+        self.stream = None
         self.closed = False
-        self.close_code: int | None = None
+        self.close_code = None
         self.close_reason = ""
         self.ending = ""
         self.peer = peer
+        self._state = State.OPEN
         self._live = live
-        self._idle_seconds = idle_seconds
         self._hub = get_hub()
 
         self._connection = handler.socket
@@ -131,33 +123,25 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         # The plain socket under gevent's spares 2 us a read.
         under = self._connection if secure else self._connection._sock
         self._recv = under.recv
-        self._send = under.send
         self._pending = under.pending if secure else None  # what TLS has decrypted and not handed out
         self._readable = self._hub.loop.io(under.fileno(), _READ)
-        self._writable = self._hub.loop.io(under.fileno(), _WRITE)
+        self._deadlines = Deadlines(idle_seconds, live.clock.now())
+        self._has_received = False  # since the last look
+        self._unsent = SendBuffer(under.send, under.fileno())
 
         self._frames = FrameReader(max_message_bytes)
-        self._pace = ReadSchedule(live.gather_ms)
+        self._schedule = ReadSchedule(live.gather_ms)
         self._gathered = 0  # messages of the last read
         self._inbox: list[Any] = []  # frames.Event and Lost, the next one last
-        self.awaits_turn: Any = None  # the greenlet that waits in receive, for its turn or to read
+        self.awaits_turn = None
         self._awaits_data: Any = None
-        self._talks_back = False
-        self._told = False
-        self._peer_has_closed = False
-
-        self._unsent = bytearray()
-        self._drained: Event | None = None
-        self._sent_at = 0.0
-
-        self._deadline: tuple[float, int, str] | None = None
-        self._heard = False
-        self._heard_at = time.monotonic()
+        self._also_sends = False
+        self._has_received_end = False
 
     def receive(self) -> str | bytes | None:
         """Wait for the next message and return it: a text as str, a binary one as bytes.
 
-        None says that the WebSocket has ended, however it did; another call raises `WebSocketError`.
+        Returns None when the WebSocket has ended, however it did; another call raises `WebSocketError`.
         """
         while not self.closed:
             if not self._inbox:
@@ -168,9 +152,9 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             if type(event) is str or type(event) is bytes:
                 return event
             self._end(event)
-        if self._told:
+        if self._has_received_end:
             raise WebSocketError("the WebSocket is closed")
-        self._told = True
+        self._has_received_end = True
         return None
 
     def send(self, message: str | bytes, binary: bool | None = None) -> None:
@@ -181,49 +165,48 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """
         if binary is None:
             binary = not isinstance(message, str)
-        self.send_frame(message, frames.BINARY if binary else frames.TEXT)
+        self.send_frame(message, Opcode.BINARY if binary else Opcode.TEXT)
 
     def send_frame(self, message: str | bytes, opcode: int) -> None:
         """Send one frame with this opcode, such as a Ping of one's own; else as `send`."""
         payload = message.encode() if isinstance(message, str) else bytes(message)
-        self._talks_back = True
-        while self._unsent and not self.closed:  # one message at the most waits here
-            self._wait_until_sent()
+        self._also_sends = True
+        self._unsent.wait()  # so that at most one message waits
         if self.closed:
             raise WebSocketError("the WebSocket is closed")
         self._write(frames.frame(opcode, payload))
-        while self._unsent:
-            self._wait_until_sent()
-        if self.close_code == frames.ABNORMAL:
+        self._unsent.wait()
+        self._notice_error()
+        if self.close_code == CloseCode.ABNORMAL:
             raise WebSocketError(self.close_reason)
 
-    def close(self, code: int = frames.NORMAL, message: str | bytes = "") -> None:
-        """Send a Close with this code and reason (`message`); what `receive` waits for then is None.
+    def close(self, code: int = CloseCode.NORMAL, message: str | bytes = "") -> None:
+        """Send a Close with this code and reason (`message`); `receive` then returns None.
 
-        The connection itself ends when the route's function returns. Does nothing where the WebSocket is
-        closed already. Raises `ValueError` for a code that may not be sent.
+        The connection itself ends when the route's function returns. Closing twice is allowed and does
+        nothing. Raises `ValueError` for a code that may not be sent.
         """
         if self.closed:
             return
         reason = message if isinstance(message, str) else bytes(message).decode(errors="replace")
-        self._close(code, reason, f"server closed {code}")
+        self._close(code, reason, f"server closed {code:d}")
 
     def drain(self, code: int, reason: str) -> None:
-        """Close it as `close` does, because the server ends."""
+        """Close as `close` does, because the server ends."""
         if not self.closed:
             self._close(code, reason, "drained")
 
     def close_after(self, seconds: float, code: int, reason: str) -> None:
-        """Close with this code and reason, unless `keep` is called within this time."""
-        self._deadline = (time.monotonic() + seconds, code, reason)
+        """Close with this code and reason after so many seconds, unless `keep` is called before."""
+        self._deadlines.close_after(self._live.clock.now() + seconds, code, reason)
 
     def keep(self) -> None:
         """Undo `close_after`."""
-        self._deadline = None
+        self._deadlines.keep()
 
-    def take(self, data: bytes) -> None:
-        """Act on what was received: bytes of the peer, in any pieces."""
-        self._heard = True
+    def feed(self, data: bytes) -> None:
+        """Act on received bytes, cut anywhere."""
+        self._has_received = True
         events = self._frames.feed(data)
         self._gathered = len(events)
         if self._inbox:
@@ -233,15 +216,6 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         if self._frames.pings:
             self._answer_pings()
 
-    def _answer_pings(self) -> None:
-        pings, self._frames.pings = self._frames.pings, []
-        for ping in pings:
-            if len(self._unsent) > MOST_UNSENT:
-                self._lose("it does not read the answers to its Pings")
-                return
-            if not self.closed:
-                self._write(frames.frame(frames.PONG, ping))
-
     def wake(self) -> None:
         """Let the greenlet that waits in `receive` look again. For the hub to call."""
         greenlet = self.awaits_turn or self._awaits_data
@@ -250,37 +224,38 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             greenlet.switch()
 
     def look(self, now: float) -> None:
-        """Close what is overdue at the time `now` (monotonic). For the hub to call."""
-        # A peer is not silent while nobody listens: the application may be busy, or sending.
-        listens = self.awaits_turn is not None or self._awaits_data is not None
-        if self._heard or not listens:
-            self._heard = False
-            self._heard_at = now
-        if self._unsent and now - self._sent_at > self._idle_seconds:
-            self._lose(f"it has read nothing for {self._idle_seconds:g} s", "timed out")
-        if self.closed:
+        """Close if a limit was passed by the time `now` of the clock. For the hub to call."""
+        # A peer is not silent while nobody waits to receive: the application may be busy, or sending.
+        sends = self._has_received or not self._is_awaited
+        self._has_received = False
+        overdue = self._deadlines.look(now, sends=sends, reads=self._unsent.has_progressed())
+        self._notice_error()
+        if overdue is None:
             return
-        if self._deadline is not None and now > self._deadline[0]:
-            self._refuse(*self._deadline[1:], "timed out")
-        elif now - self._heard_at > self._idle_seconds:
-            self._refuse(frames.GOING_AWAY, f"nothing received for {self._idle_seconds:g} s", "timed out")
+        if overdue.code == CloseCode.ABNORMAL:
+            self._lose(overdue.reason, "timed out")
+        elif not self.closed:
+            self._refuse(overdue.code, overdue.reason, "timed out")
 
     def finish(self) -> None:
-        """End the connection as section 7.1 has it: each side's Close, then that of TCP.
+        """End the connection as section 7.1 describes: a Close from each side, then the end of TCP.
 
-        Waits for the peer 5 s at the most, and reads until it has ended its side: to close a socket that
-        holds unread data would reset the connection, and our Close might be lost with it.
+        Waits for the peer at most 5 s, and reads until it has ended its side: closing a socket that holds
+        unread data would reset the connection, and our Close might be lost with it.
         """
         self.close()
-        self._talks_back = True  # nobody else is to be read with it
-        gevent.sleep(0)  # a greenlet of the application that still waits in receive is told now
+        self._also_sends = True  # from here on it waits for data: no other stream is to be read with it
+        gevent.sleep(0)  # a greenlet of the application that still waits in receive gets its None now
         try:
             with gevent.Timeout(CLOSE_SECONDS, False):  # type: ignore[arg-type]
-                while self._unsent:
-                    self._wait_until_sent()
-                if self.close_code in (frames.PROTOCOL_ERROR, frames.INVALID_DATA, frames.TOO_BIG):
+                self._unsent.wait()
+                if self.close_code in (
+                    CloseCode.PROTOCOL_ERROR,
+                    CloseCode.INVALID_DATA,
+                    CloseCode.TOO_BIG,
+                ):
                     self._shut_down()  # the peer's next frame cannot be found; there is none to wait for
-                while not self._peer_has_closed:
+                while self._state is not State.CLOSED:
                     if any(isinstance(event, Close | Lost) for event in self._inbox):
                         break
                     self._inbox.clear()
@@ -288,16 +263,21 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
                     self._read()
         finally:
             self._readable.close()
-            self._writable.close()
+            self._unsent.close()
         self._shut_down()
 
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether a greenlet waits in `receive`."""
+        return self.awaits_turn is not None or self._awaits_data is not None
+
     def _wait(self) -> None:
-        """Wait until there is something to read, or for the next turn, or until another wakes us."""
-        if self.awaits_turn is not None or self._awaits_data is not None:
+        """Wait until there is something to read, or for the next turn, or until another greenlet wakes us."""
+        if self._is_awaited:
             raise RuntimeError("another greenlet receives from this WebSocket")
-        if self._live.gathering and not self._talks_back:
+        if self._live.gathering and not self._also_sends:
             self.awaits_turn = getcurrent()
-            self._live.give_turn(self, self._pace.ticks(self._gathered))
+            self._live.give_turn(self, self._schedule.ticks(self._gathered))
             self._gathered = 0
             try:
                 self._hub.switch()
@@ -324,17 +304,33 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             if not data:
                 self._inbox.insert(0, Lost("it ended without a Close"))
                 return
-            self.take(data)
+            self.feed(data)
             if self._pending is None or not self._pending():
                 return
 
+    def _write(self, data: bytes) -> None:
+        self._unsent.write(data)
+        self._notice_error()
+
+    def _notice_error(self) -> None:
+        if self._unsent.error is not None:
+            self._lose(_sentence(self._unsent.error))
+
+    def _answer_pings(self) -> None:
+        pings, self._frames.pings = self._frames.pings, []
+        for ping in pings:
+            if len(self._unsent) > MAX_UNSENT:
+                self._lose("it does not read the answers to its Pings")
+                return
+            if not self.closed:
+                self._write(frames.frame(Opcode.PONG, ping))
+
     def _end(self, event: Close | Violation | Lost) -> None:
         if isinstance(event, Close):
-            self._peer_has_closed = True
             self._write(frames.close_frame(event.code, ""))
-            self._has_closed(event.code, event.reason, f"peer closed {event.code}")
+            self._has_ended(State.CLOSED, event.code, event.reason, f"peer closed {event.code:d}")
         elif isinstance(event, Violation):
-            self._refuse(event.code, event.reason, f"server closed {event.code}")
+            self._refuse(event.code, event.reason, f"server closed {event.code:d}")
         else:
             self._lose(event.how)
 
@@ -344,60 +340,26 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     def _close(self, code: int, reason: str, ending: str) -> None:
         self._write(frames.close_frame(code, reason))
-        if not self.closed:  # else the peer was gone already
-            self._has_closed(code, reason, ending)
+        self._has_ended(State.CLOSING, code, reason, ending)
 
     def _lose(self, how: str, ending: str = "dropped") -> None:
-        """Give the connection up: there is nobody to send to."""
-        self._unsent.clear()
-        self._writable.stop()
-        self._peer_has_closed = True
+        """Give the connection up: nobody is there to send to."""
+        self._unsent.give_up()
         if not self.closed:
             logger.warning("%s: connection lost, %s", self.peer, how, extra={"stream": self.stream})
-            self._has_closed(frames.ABNORMAL, how, ending)
-        if self._drained is not None:
-            self._drained.set()
+        self._has_ended(State.CLOSED, CloseCode.ABNORMAL, how, ending)
 
-    def _has_closed(self, code: int, reason: str, ending: str) -> None:
+    def _has_ended(self, state: State, code: int, reason: str, ending: str) -> None:
+        """Enter a state; code, reason and ending are those of the first end."""
+        if self._state is State.CLOSED:  # the peer was gone before our Close
+            return
+        self._state = state
+        if self.closed:
+            return
         self.closed = True
         self.close_code, self.close_reason, self.ending = code, reason, ending
-        if self.awaits_turn is not None or self._awaits_data is not None:
+        if self._is_awaited:
             self._hub.loop.run_callback(self.wake)
-
-    def _write(self, data: bytes) -> None:
-        """Send whole frames, or what the socket takes of them; the hub goes on with the rest."""
-        if not self._unsent:
-            data = data[self._try_to_send(data) :]
-            if not data or self.close_code == frames.ABNORMAL:
-                return
-            self._sent_at = time.monotonic()
-            self._writable.start(self._send_on)
-        self._unsent += data
-
-    def _send_on(self) -> None:
-        sent = self._try_to_send(self._unsent)
-        if sent:
-            self._sent_at = time.monotonic()
-            del self._unsent[:sent]
-        if not self._unsent:
-            self._writable.stop()
-            if self._drained is not None:
-                self._drained.set()
-
-    def _try_to_send(self, data: bytes | bytearray) -> int:
-        try:
-            return int(self._send(data))
-        except WOULD_BLOCK:
-            return 0
-        except OSError as error:
-            self._lose(_sentence(error))
-            return 0
-
-    def _wait_until_sent(self) -> None:
-        if self._drained is None:
-            self._drained = Event()
-        self._drained.clear()
-        self._drained.wait()
 
     def _shut_down(self) -> None:
         # It may be gone already; and this side has nothing more to say in any case.

@@ -13,7 +13,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from mediastreams.server import frames
 from mediastreams.server.frames import Close, FrameReader, Violation, close_frame, frame
 
 
@@ -163,7 +162,7 @@ def theirs_of(data):
 
 
 def ours_is_stricter(event):
-    """Say whether websockets lets pass, for now, what ended ours: it looks at a text's end only."""
+    """Return whether websockets lets pass, for now, what ended ours: it looks at a text's end only."""
     return isinstance(event, Violation) and ("section 5.2" in event.reason or event.code == 1007)
 
 
@@ -171,7 +170,7 @@ class TestFrame:
     @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
     def test_it_is_as_short_as_it_can_be(self, length):
         payload = bytes(length)
-        assert frame(frames.BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
+        assert frame(Opcode.BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
 
     def test_close(self):
         assert close_frame(1008, "no") == b"\x88\x04\x03\xf0no"

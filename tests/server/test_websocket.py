@@ -477,6 +477,90 @@ class TestLimits:
         server.wait_for("Connection closed. Received a total of 1 messages")
 
 
+@contextlib.contextmanager
+def paused(server, seconds):
+    """Stop the server's process (SIGSTOP), and let it go on after the block and so many seconds."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        until = time.monotonic() + seconds
+        yield
+        time.sleep(max(until - time.monotonic(), 0))  # not to wait for something: the pause is the case
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+class TestPauses:
+    """The server or its machine stands still for longer than a limit: what was sent meanwhile counts."""
+
+    START = json.dumps(
+        {
+            "event": "start",
+            "sequenceNumber": "1",
+            "streamSid": "MZ1",
+            "start": {"accountSid": "AC1", "streamSid": "MZ1", "callSid": "CA1", "tracks": ["inbound"]},
+        }
+    ).encode()
+
+    def test_calls_go_on(self, start_server):
+        server = start_server(IDLE_TIMEOUT="3")
+        command = [sys.executable, "-m", "mediastreams.caller", server.url, "--calls", "20", "--seconds", "8"]
+        with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as calls:
+            server.wait_for("Additional media messages", times=20)
+            with paused(server, 6):
+                pass
+            calls.communicate(timeout=SECONDS)
+        assert calls.returncode == 0
+        server.wait_for("Received a total of 403 messages", times=20)
+        assert "no stop message" not in server.stop()
+
+    @pytest.mark.parametrize("others", [0, OTHERS], ids=["few", "gathering"])
+    def test_silence_is_judged_after_reading(self, start_own, others):
+        server = start_own(IDLE_TIMEOUT="3")
+        with contextlib.ExitStack() as dialled:
+            connections = [dialled.enter_context(dial(server, "/listen")) for _ in range(1 + others)]
+            get(server, "/healthz")
+            time.sleep(0.5)  # the server has looked at its limits, and all are silent
+            with paused(server, 6):
+                for connection in connections:
+                    connection.sendall(masked(1, b"sent in the pause"))
+            for connection in connections:
+                connection.sendall(masked(8, b"\x03\xe8"))
+                assert next_frame(connection) == (8, b"\x03\xe8")
+        server.wait_for("heard 1 messages, closed with 1000 ''", times=1 + others)
+
+    def test_a_start_message_is_in_time(self, start_server):
+        server = start_server(START_TIMEOUT="2")
+        with dial(server, "/media") as connection:
+            connection.sendall(masked(1, b'{"event":"connected","protocol":"Call","version":"1.0.0"}'))
+            server.wait_for("Connected Message received")
+            with paused(server, 4):
+                connection.sendall(masked(1, self.START))
+            server.wait_for("Start Message received")
+            connection.sendall(masked(8, b"\x03\xe8"))
+            assert next_frame(connection) == (8, b"\x03\xe8")
+
+    def test_a_handshake_is_in_time(self, start_own):
+        server = start_own(START_TIMEOUT="2")
+        request = handshake("GET /echo HTTP/1.1")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+            connection.sendall(request[:40])
+            get(server, "/healthz")  # by now the server waits for the rest
+            with paused(server, 4):
+                connection.sendall(request[40:])
+            assert receive(connection, 13) == b"HTTP/1.1 101 "
+
+    def test_a_drain_waits_as_long_as_without(self, start_own):
+        server = start_own(DRAIN_TIMEOUT="2")
+        with dial(server, "/listen") as connection:
+            server.process.terminate()
+            server.wait_for("Draining")
+            with paused(server, 4):
+                connection.sendall(masked(8, b"\x03\xe8"))
+            assert next_frame(connection) == (8, b"\x03\xe8")
+        assert server.process.wait(SECONDS) == 0
+        assert "still live" not in server.stop()
+
+
 class TestGathering:
     def test_all_messages_of_many_streams_arrive(self, start_server):
         server = start_server()
