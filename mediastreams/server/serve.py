@@ -23,8 +23,8 @@ _errors = logging.getLogger("mediastreams.server.handler")
 def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> None:
     """Serve `app` on the settings' host and port until SIGINT or SIGTERM; `announce` is called with the port.
 
-    The first of these signals drains (`ServerState.drain`), a second one ends the server at once. Where it
-    cannot listen, the program exits with one line that says why.
+    The first of these signals drains (`ServerState.drain`), a second one ends the server at once. If it cannot
+    listen, the program exits with one line that says why.
     """
     settings = state.settings
     address = settings.http_server_host, settings.http_server_port
@@ -34,14 +34,14 @@ def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> No
     except OSError as error:
         sys.exit(_cannot_listen(settings, error))
     state.open()
-    asked, urged = Event(), Event()
+    stopping, ending = Event(), Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, lambda: (urged if asked.is_set() else asked).set())
+        gevent.signal_handler(number, lambda: (ending if stopping.is_set() else stopping).set())
     announce(server.server_port or settings.http_server_port)
-    gc.freeze()  # what was imported is not looked at again by each collection
-    asked.wait()
-    gevent.spawn(state.drain).link(lambda _: urged.set())
-    urged.wait()
+    gc.freeze()  # no collection looks again at what was imported
+    stopping.wait()
+    gevent.spawn(state.drain).link(lambda _: ending.set())
+    ending.wait()
     server.stop(timeout=0)
 
 

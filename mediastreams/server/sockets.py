@@ -1,7 +1,7 @@
 """Flask-Sockets' `@sockets.route` on today's Flask and Werkzeug.
 
-Flask-Sockets 0.2.1 is from 2017, and each method here mends one thing that has changed under it. What it
-is told about routing it hands to Werkzeug; a request becomes a WebSocket only once a route was found.
+Flask-Sockets 0.2.1 is from 2017, and each method here mends one thing that has changed under it. Routing is
+Werkzeug's; a request becomes a WebSocket only once a route was found.
 """
 
 import logging
@@ -28,8 +28,8 @@ Function = TypeVar("Function", bound=Callable[..., None])
 # function that it is given with the WebSocket, once the application has returned.
 UPGRADE = "mediastreams.upgrade"
 
-# The level at which the handler logs a request's line; NOTSET: not at all, there is a better one. INFO where
-# it is not set.
+# The level at which the handler logs a request's line; INFO if it is not set, NOTSET where a better line was
+# logged.
 LOG_LEVEL = "mediastreams.log_level"
 
 
@@ -78,7 +78,7 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
                 # Without `**` the call takes no C stack, which each switch between greenlets copies.
                 handler(websocket, **values) if values else handler(websocket)
             except WebSocketError:
-                pass  # it went on with a WebSocket that has ended; how that came is logged
+                pass  # it used a WebSocket that had ended; how that came is logged
             except Exception:
                 # The border of the route's function: the peer learns of it by the Close, nobody else.
                 logger.exception("The function of %s failed", printable(environ["PATH_INFO"]))

@@ -16,12 +16,14 @@ def _nothing(*_: object) -> None:
 
 
 class ServerState:
-    """The state of one process's server. For the server's thread.
+    """The state of one process's server. For the server's thread."""
 
-    `finish` is called at the end of a drain with how many seconds are left for what the streams have begun.
-    `count_live` is called with the number of live WebSockets whenever it changes, and `count_refused` with
-    the reason of each refused request, "" where only its status tells, and the status.
-    """
+    settings: Settings
+    """The settings."""
+    live: Live
+    """The live WebSockets."""
+    count_refused: Callable[[str, int], None]
+    """Is called with the reason of each refused request ("" if only its status tells it) and the status."""
 
     def __init__(
         self,
@@ -31,6 +33,11 @@ class ServerState:
         count_live: Callable[[int], None] = _nothing,
         count_refused: Callable[[str, int], None] = _nothing,
     ) -> None:
+        """Make the state of a server that takes streams.
+
+        `finish` is called at the end of a drain with how many seconds are left for the streams' consumers.
+        `count_live` is called with the number of live WebSockets whenever it changes.
+        """
         self.settings = settings
         self.live = Live(settings.gather_ms)
         self.count_refused = count_refused
@@ -38,7 +45,7 @@ class ServerState:
         self._finish = finish
 
     def open(self) -> None:
-        """Log what the settings leave open."""
+        """Warn of what the settings leave open."""
         if self.settings.twilio_auth_token is None:
             logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
 
@@ -53,9 +60,9 @@ class ServerState:
         self._count_live(len(self.live))
 
     def drain(self) -> None:
-        """Take no more streams, wait for the live ones, and close with 1001 those that are left.
+        """Take no more streams, wait up to DRAIN_TIMEOUT for the live ones, and close the others with 1001.
 
-        Then let what they have begun finish, as long as DRAIN_TIMEOUT leaves, and a second at least.
+        Then let their consumers finish, in the rest of that time, but at least for a second.
         """
         self.live.draining = True
         seconds = self.settings.drain_timeout
