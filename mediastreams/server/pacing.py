@@ -10,16 +10,16 @@ PROBE = 32  # reads until one is early on purpose
 class ReadSchedule:
     """When to read one stream again, so that many messages have gathered and none is late.
 
-    A message comes every 20 ms (`m`). A read every 44 ms, at any moment, finds 2 of them, seldom 3. A read just
-    after a message finds 3 if it comes a whole 60 ms after the last one, and the oldest of them has waited for
-    little more than 40 ms:
+    A message comes every 20 ms (`m`). A read every 44 ms, at any moment, finds 2 of them, seldom 3. A read
+    just after a message finds 3 if it comes a whole 60 ms after the last one, and the oldest of them has
+    waited for little more than 40 ms:
 
         m         m         m         m         m         m         m
          ^read                         ^read: 3 messages             ^read: 3 messages
 
-    The number of messages tells where that moment is. One more than last time: the last of them came just now.
-    One less: the next is about to come. Every 32 reads one is a tick early on purpose: if it finds no message
-    less, the moment has moved, and is looked for again.
+    The number of messages tells where that moment is. One more than last time: the last of them came just
+    now. One less: the next is about to come. Every 32 reads one is a tick early on purpose: if it finds no
+    message less, the moment has moved, and is looked for again.
     """
 
     def __init__(self, gather_ms: int) -> None:

@@ -23,8 +23,8 @@ _errors = logging.getLogger("mediastreams.server.handler")
 def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> None:
     """Serve `app` on the settings' host and port until SIGINT or SIGTERM; `announce` is called with the port.
 
-    The first of these signals drains (`ServerState.drain`), a second one ends the server at once. If it cannot
-    listen, the program exits with one line that says why.
+    The first of these signals drains (`ServerState.drain`), a second one ends the server at once. If it
+    cannot listen, the program exits with one line that says why.
     """
     settings = state.settings
     address = settings.http_server_host, settings.http_server_port
