@@ -21,8 +21,10 @@ worker_class = "mediastreams.server.gunicorn_worker.Worker"
 graceful_timeout = int(_settings.drain_timeout) + 10
 logger_class = "mediastreams.server.gunicorn_worker.Logger"
 
-# The workers gather their metrics here, before one of them imports prometheus_client.
-_metrics = tempfile.mkdtemp(prefix="mediastreams-metrics-")
+# The workers gather their metrics in this folder, which must be set before one imports prometheus_client. A
+# reload reads this file again, and keeps the folder.
+_PREFIX = "mediastreams-metrics-"
+_metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix=_PREFIX)
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 
@@ -48,5 +50,6 @@ def child_exit(_server, worker):
 
 
 def on_exit(_server):
-    """Leave nothing behind."""
-    shutil.rmtree(_metrics, ignore_errors=True)
+    """Remove the folder, unless it is somebody else's."""
+    if os.path.basename(_metrics).startswith(_PREFIX):
+        shutil.rmtree(_metrics, ignore_errors=True)

@@ -11,17 +11,41 @@ from mediastreams import log
 from mediastreams.config import load
 from mediastreams.server.handler import handler_of
 from mediastreams.server.state import ServerState
+from mediastreams.server.workers import Workers
+
+_LOOK_SECONDS = 0.02  # how often a worker that ends looks for another one
 
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     """A gunicorn worker whose connections are those of `handler.Handler`.
 
-    It takes settings and state of the application's `MediaStreams`; each worker has its own, so MAX_STREAMS
-    counts for each. On SIGTERM it drains as `serve` does, while it answers new handshakes with 503;
-    gunicorn's own would leave them to time out.
+    It has settings and state of the application's `MediaStreams`; each worker has its own, so MAX_STREAMS
+    counts for each.
+
+    On SIGTERM, and after `max_requests`, it drains as `serve` does. While another worker accepts connections,
+    or is about to, new calls are that worker's: a reload refuses none. Where there is no other, the whole
+    server ends, and new handshakes get 503. gunicorn's own worker would leave them to time out.
     """
 
-    state: ServerState | None = None
+    server_class: Any
+    workers: Workers | None = None
+    """All workers of the master."""
+    state: ServerState
+    """The state of this worker's server; there is none until the application is loaded."""
+
+    def __init__(self, age: int, *arguments: Any) -> None:
+        """Make a worker, in the master."""
+        super().__init__(age, *arguments)
+        Worker.workers = self._workers = Worker.workers or Workers()
+        self._workers.add(age)
+        self._servers: list[Any] = []
+        self._requests = 0
+        self._is_ending = False
+
+    def init_process(self) -> None:
+        """Begin, in the worker's own process."""
+        self._workers.starts(self.age)
+        super().init_process()
 
     def run(self) -> None:
         """Serve until told to end."""
@@ -30,19 +54,59 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         # Beyond MAX_STREAMS a handshake is answered (503), and so is /healthz.
         self.worker_connections = self.state.settings.max_streams + 100
         self.state.open()
-        self.wsgi_handler = handler_of(self.state)
+        self.wsgi_handler = type("Handler", (handler_of(self.state),), {"on_request": self._count_request})
+        make_server = self.server_class
+
+        def make(*arguments: Any, **options: Any) -> Any:
+            self._servers.append(make_server(*arguments, **options))
+            return self._servers[-1]
+
+        self.server_class = make
+        gevent.spawn(self._workers.accepts, self.age)  # when `run` has started the servers, and waits
         super().run()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain, then let gunicorn end the worker; at a second signal at once."""
-        if self.state is None:  # no application is loaded yet
+        """Drain, then let gunicorn end the worker. A second time it does nothing: SIGQUIT ends it at once."""
+        if not hasattr(self, "state"):
             super().handle_exit(sig, frame)
-            return
-        if self.state.live.draining:
-            self.handle_quit(sig, frame)
-            return
-        # Not in the signal's own frame, which may not wait.
-        gevent.spawn(self.state.drain).link(lambda _: super(Worker, self).handle_exit(sig, frame))
+        elif not self._is_ending:
+            self._is_ending = True
+            gevent.spawn(self._end)  # not in the signal's own frame, which may not wait
+
+    def _end(self) -> None:
+        while not (is_replaced := self._workers.hand_over(self.age)):
+            if not self._workers.is_another_starting(self.age):
+                break
+            gevent.sleep(_LOOK_SECONDS)
+        self._drain(is_replaced)
+
+    def _count_request(self) -> None:
+        self._requests += 1
+        if self._requests == self.max_requests:
+            gevent.spawn(self._make_room)
+
+    def _make_room(self) -> None:
+        """End after `max_requests`: when another worker accepts connections, or between two calls."""
+        while not self._workers.hand_over(self.age) and len(self.state.live):
+            gevent.sleep(_LOOK_SECONDS)
+        if not self._is_ending:
+            self._is_ending = True
+            self._drain(is_replaced=True)
+
+    def _drain(self, is_replaced: bool) -> None:
+        if is_replaced:
+            for server in self._servers:
+                server.stop_accepting()
+            clock = self.state.live.clock
+            until = clock.now() + self.state.settings.start_timeout
+            # Whoever has connected before is served: its request may still be on its way.
+            while self._connections() > len(self.state.live) and clock.now() < until:
+                gevent.sleep(_LOOK_SECONDS)
+        self.state.drain(is_replaced=is_replaced)
+        self.alive = False  # as gunicorn's own `handle_exit` has it
+
+    def _connections(self) -> int:
+        return sum(server.pool.size - server.pool.free_count() for server in self._servers)
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]

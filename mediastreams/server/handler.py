@@ -34,6 +34,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
 
     state: ServerState
     """The state of the server; set on a subclass (`handler_of`)."""
+    on_request: Callable[[], None] | None = None
+    """Is called with each request; None: nothing is."""
     logger = logger
     websocket: WebSocket | None = None
     environ: Any
@@ -83,6 +85,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     def run_application(self) -> None:
         """Let the application answer; a route of `Sockets` upgrades through the environment."""
         self._deadline.close()
+        if self.on_request is not None:
+            self.on_request()
         self.environ[UPGRADE] = self.upgrade
         try:
             WSGIHandler.run_application(self)

@@ -59,12 +59,13 @@ class ServerState:
         self.live.leave(websocket)
         self._count_live(len(self.live))
 
-    def drain(self) -> None:
+    def drain(self, *, is_replaced: bool = False) -> None:
         """Take no more streams, wait up to DRAIN_TIMEOUT for the live ones, and close the others with 1001.
 
-        Then let their consumers finish, in the rest of that time, but at least for a second.
+        Then let their consumers finish, in the rest of that time, but at least for a second. `is_replaced`:
+        another process takes new streams, and whoever comes here all the same is not refused.
         """
-        self.live.draining = True
+        self.live.draining = not is_replaced
         seconds = self.settings.drain_timeout
         until = self.live.clock.now() + seconds
         if len(self.live):

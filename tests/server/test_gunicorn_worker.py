@@ -1,13 +1,30 @@
 """`gunicorn app:app`: what holds for the server holds for its workers. The wire is in test_websocket."""
 
+import asyncio
 import json
+import os
 import re
+import secrets
+import signal
 import sys
+import threading
 import time
 import urllib.request
 
 import pytest
-from support.server import ROOT, Server, environment, run_caller
+from support.server import ROOT, SECONDS, Server, environment, run_caller
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from mediastreams.protocol.messages import (
+    Connected,
+    Media,
+    MediaMetadata,
+    Start,
+    StartMetadata,
+    Stop,
+    StopMetadata,
+)
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -62,3 +79,142 @@ def test_it_ends_while_its_workers_begin(seconds):
         printed = server.stop()
     assert "Traceback" not in printed
     assert server.process.returncode == 0
+
+
+class Callers:
+    """Calls in a thread of their own: each speaks at a call's pace and hangs up; `outcomes` has how it went.
+
+    That is its name, the seconds to its 101, and "stop" where it went through, else what it met.
+    """
+
+    def __init__(self, port):
+        self.outcomes = []
+        self._url = f"ws://127.0.0.1:{port}/media"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._calls = []
+        self._answered = 0  # or refused
+        self._changed = threading.Condition()
+
+    def call(self, number, seconds, every=0.0, name=""):
+        """Begin so many calls, one each so many seconds; return when the last one is answered."""
+        for _ in range(number):
+            self._calls.append(asyncio.run_coroutine_threadsafe(self._call(name, seconds), self._loop))
+            time.sleep(every)  # their rate
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._answered == len(self._calls), SECONDS)
+
+    def finish(self):
+        for call in self._calls:
+            call.result(2 * SECONDS)
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(SECONDS)
+        self._loop.close()
+
+    async def _call(self, name, seconds):
+        began = time.monotonic()
+        answered = None
+        try:
+            async with connect(self._url, compression=None, proxy=None) as ws:
+                answered = time.monotonic() - began
+                self._note_answer()
+                sid = f"MZ{secrets.token_hex(16)}"
+                await ws.send(Connected("Call", "1.0.0").to_json())
+                await ws.send(Start(1, StartMetadata("AC1", sid, "CA1"), sid).to_json())
+                for n in range(round(seconds * 50)):
+                    media = MediaMetadata(chunk=n, timestamp=20 * n, payload=bytes(160))
+                    await ws.send(Media(n + 2, media, sid).to_json())
+                    await asyncio.sleep(max(began + (n + 1) / 50 - time.monotonic(), 0))
+                await ws.send(Stop(n + 3, StopMetadata("AC1", "CA1"), sid).to_json())
+                await ws.close()
+            self.outcomes.append((name, answered, "stop"))
+        except (OSError, WebSocketException) as error:
+            if answered is None:
+                self._note_answer()
+            self.outcomes.append((name, answered, repr(error)))
+
+    def _note_answer(self):
+        with self._changed:
+            self._answered += 1
+            self._changed.notify()
+
+
+@pytest.fixture
+def start_gunicorn():
+    """Return a function that starts gunicorn with these arguments, and callers; both end with the test."""
+    started = []
+
+    def start(*arguments, workers=2):
+        environ = {**environment(), "HTTP_SERVER_PORT": "0", "LOG_LEVEL": "WARNING"}
+        command = [sys.executable, "-m", "gunicorn", "-w", str(workers), *arguments, "app:app"]
+        server = Server(command, ROOT, environ)
+        server.wait_until_it_listens()
+        server.wait_for("TWILIO_AUTH_TOKEN is not set", times=workers)  # all are ready
+        started.append((server, Callers(server.port)))
+        return started[-1]
+
+    yield start
+    for server, callers in started:
+        callers.close()
+        server.stop()
+
+
+def workers_of(server):
+    """Return the processes of gunicorn's workers."""
+    return [int(n) for n in re.findall(r"Booting worker with pid: (\d+)", "\n".join(server.lines))]
+
+
+class TestReplaced:
+    """A worker that ends while others go on leaves new calls to these."""
+
+    def went_through(self, callers, number):
+        callers.finish()
+        assert [outcome for _, _, outcome in callers.outcomes] == ["stop"] * number
+        assert max(answered for _, answered, _ in callers.outcomes) < 1
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_reload_refuses_and_cuts_no_call(self, start_gunicorn, workers):
+        server, callers = start_gunicorn(workers=workers)
+        callers.call(50, seconds=5)
+        callers.call(10, seconds=1, every=0.1)
+        server.process.send_signal(signal.SIGHUP)
+        callers.call(30, seconds=1, every=0.1)
+        self.went_through(callers, 90)
+        server.wait_for("Booting worker", times=workers)
+        server.wait_for("Worker exiting", times=workers)
+        assert "refused" not in server.stop()
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_worker_that_has_served_its_requests(self, start_gunicorn, workers):
+        server, callers = start_gunicorn("--max-requests", "20", workers=workers)
+        callers.call(60, seconds=0.5, every=0.05)
+        self.went_through(callers, 60)
+        server.wait_for("Worker exiting")
+        server.wait_for("Booting worker")
+        assert "refused" not in server.stop()
+
+    def test_fewer_workers(self, start_gunicorn):
+        server, callers = start_gunicorn()
+        callers.call(20, seconds=2)
+        server.process.send_signal(signal.SIGTTOU)
+        callers.call(20, seconds=1, every=0.05)
+        self.went_through(callers, 40)
+        server.wait_for("Worker exiting")
+        assert "refused" not in server.stop()
+
+    def test_one_that_is_killed_loses_its_own_calls_only(self, start_gunicorn):
+        server, callers = start_gunicorn()
+        callers.call(40, seconds=3)
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        callers.call(20, seconds=1, every=0.05, name="later")
+        callers.finish()
+        later = [(answered, outcome) for name, answered, outcome in callers.outcomes if name == "later"]
+        assert [outcome for _, outcome in later] == ["stop"] * 20
+        assert max(answered for answered, _ in later) < 1
+        lost = [outcome for name, _, outcome in callers.outcomes if name != "later" and outcome != "stop"]
+        assert 0 < len(lost) < 40  # each worker had some
+        assert all("ConnectionClosedError" in outcome for outcome in lost)
+        server.wait_for("Booting worker")  # the killed one is replaced

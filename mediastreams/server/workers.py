@@ -1,0 +1,94 @@
+"""Which workers of a gunicorn accept connections, so that one that ends can hand over to another.
+
+gunicorn's master makes a place for each worker before it forks it; the places are in memory that all share.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+
+_FREE, _STARTING, _ACCEPTING = range(3)
+_PLACE = struct.Struct("=Iii")  # a worker's number, its process (0 before it has one), its state
+_PLACES = mmap.PAGESIZE // _PLACE.size
+
+
+class Workers:
+    """The workers of one master, each by the number that gunicorn gives it (`age`).
+
+    The master makes the object and calls `add`; the workers, which inherit it, call the others.
+    """
+
+    def __init__(self) -> None:
+        self._file, path = tempfile.mkstemp()
+        os.unlink(path)
+        os.truncate(self._file, mmap.PAGESIZE)
+        self._memory = mmap.mmap(self._file, mmap.PAGESIZE)
+
+    def add(self, number: int) -> None:
+        """Make a place for a worker that is about to start."""
+        with self._locked():
+            for i, (_, process, state) in enumerate(self._places()):
+                if state == _FREE or not _is_alive(process):
+                    self._memory[i * _PLACE.size : (i + 1) * _PLACE.size] = _PLACE.pack(number, 0, _STARTING)
+                    return
+
+    def starts(self, number: int) -> None:
+        """Note that this process is this worker."""
+        with self._locked():
+            self._set(number, _STARTING)
+
+    def accepts(self, number: int) -> None:
+        """Note that this worker accepts connections."""
+        with self._locked():
+            self._set(number, _ACCEPTING)
+
+    def hand_over(self, number: int) -> bool:
+        """Give this worker's place up if another worker accepts connections; return whether one does."""
+        with self._locked():
+            if not self._is_another(number, _ACCEPTING):
+                return False
+            self._set(number, _FREE)
+            return True
+
+    def is_another_starting(self, number: int) -> bool:
+        """Return whether a worker other than this one will accept connections soon."""
+        with self._locked():
+            return self._is_another(number, _STARTING)
+
+    def _is_another(self, number: int, state: int) -> bool:
+        return any(
+            place_state == state and other != number and _is_alive(process)
+            for other, process, place_state in self._places()
+        )
+
+    def _set(self, number: int, state: int) -> None:
+        for i, (other, _, old_state) in enumerate(self._places()):
+            if other == number and old_state != _FREE:
+                place = _PLACE.pack(number, os.getpid(), state)
+                self._memory[i * _PLACE.size : (i + 1) * _PLACE.size] = place
+
+    def _places(self) -> list[tuple[int, int, int]]:
+        return list(_PLACE.iter_unpack(self._memory[: _PLACES * _PLACE.size]))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process is there; 0 stands for one that the master is about to fork."""
+    try:
+        os.kill(process, 0) if process else None
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
