@@ -16,18 +16,6 @@ _NEEDED = {
     "amazon": ("aws_access_key_id", "aws_secret_access_key", "aws_region"),
     "watson": ("speech_to_text_apikey", "speech_to_text_url"),
 }
-# What an engine process reads from its environment.
-_SETTINGS = (
-    "google_speech_endpoint",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_region",
-    "aws_endpoint_url_transcribe_streaming",
-    "speech_to_text_apikey",
-    "speech_to_text_url",
-    "speech_to_text_auth_url",
-)
 
 
 def choose(settings: Settings) -> Engine | None:
@@ -50,22 +38,12 @@ def choose(settings: Settings) -> Engine | None:
         return None
     if kind in _PROVIDERS:
         module = "mediastreams.transcription.provider_process"
-        return EngineProcess(_PROVIDERS[kind], module, _environment(settings), kind)
+        return EngineProcess(_PROVIDERS[kind], module, environment(settings), kind)
     if not _is_installed("moonshine_voice"):
         why = "moonshine-voice is not installed (pip install -r requirements-transcription.txt)"
         logger.log(logging.INFO if kind is None else logging.WARNING, "No transcripts: %s", why)
         return None
-    return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment())
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return the environment with these settings, which may be others than those that it gives."""
-    environ = environment()
-    for name in _SETTINGS:
-        environ.pop(name.upper(), None)
-        if (value := getattr(settings, name)) is not None:
-            environ[name.upper()] = value
-    return environ
+    return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment(settings))
 
 
 def _is_installed(module: str) -> bool:
