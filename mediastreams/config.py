@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import dotenv
-from dotenv.parser import parse_stream
-
 from mediastreams.exceptions import MediaStreamsError
 
 
@@ -238,6 +235,10 @@ def _dotenv() -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f".env cannot be read: {error}")
+    # Not before there is a file: they cost 10 ms of a start.
+    import dotenv
+    from dotenv.parser import parse_stream
+
     for line in parse_stream(io.StringIO(text)):
         if line.error:  # dotenv_values would pass over it
             sys.exit(f".env cannot be read: line {line.original.line} is not NAME=VALUE")
