@@ -184,7 +184,7 @@ class Settings:
 
 
 def names(setting: Field[Any]) -> list[str]:
-    """Return the names that a setting has in the environment, the first that is read first."""
+    """Return the names of a setting in the environment; an earlier one wins."""
     return [name for name in (setting.name.upper(), setting.metadata["second_name"]) if name]
 
 
@@ -208,7 +208,7 @@ def load() -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the environment for a process of ours, with what `.env` adds and with `settings`."""
+    """Return the environment for a child process: with `settings`, and with what else `.env` sets."""
     environ = {**_dotenv(), **os.environ}
     for setting in fields(settings):
         for name in names(setting):
@@ -235,7 +235,7 @@ def _dotenv() -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f".env cannot be read: {error}")
-    # Not before there is a file: they cost 10 ms of a start.
+    # Imported only where there is a file: they take 10 ms of CPU.
     import dotenv
     from dotenv.parser import parse_stream
 

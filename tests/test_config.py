@@ -172,7 +172,7 @@ class TestLoad:
 
 
 class TestEnvironment:
-    """What another process of ours finds."""
+    """What a child process finds."""
 
     def test_it_finds_the_same_settings(self):
         settings = Settings(http_server_port=80, aws_region="eu-west-1", start_timeout=0.5)

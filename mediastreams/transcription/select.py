@@ -1,4 +1,4 @@
-"""Chooses the engine that the settings ask for."""
+"""Chooses the recogniser's engine by the settings."""
 
 import importlib.util
 import logging
@@ -19,14 +19,14 @@ _NEEDED = {
 
 
 def choose(settings: Settings) -> Engine | None:
-    """Return the engine that TRANSCRIBER asks for; None where there is none, or nobody to read its texts.
+    """Return the engine that TRANSCRIBER asks for; None where there is none, or where nothing uses its texts.
 
-    Without TRANSCRIBER that is the local one if it is installed, else a line says how to install it. Where an
-    engine lacks what a person must set or install, the program ends with one line that names it.
+    Without TRANSCRIBER it is the local engine; where that is not installed, a line tells how to install it.
+    Where an engine lacks a setting or a package, the program ends with one line that names it.
     """
     kind = settings.transcriber
-    is_read = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
-    if kind == "off" or not is_read:
+    is_used = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
+    if kind == "off" or not is_used:
         return None
     for name in _NEEDED.get(kind or "", ()):
         if getattr(settings, name) is None:
