@@ -1,7 +1,7 @@
 """gunicorn's settings: `gunicorn app:app`, and `-w N` for N workers.
 
-What gunicorn needs before the application is loaded (address, patience, log) is of the environment and
-`.env`. Its workers obey the settings of the application's `MediaStreams`.
+gunicorn needs address, timeout and log format before it loads the application: it takes these from the
+environment and `.env`. Its workers obey the settings of the application's `MediaStreams`.
 """
 
 import os
@@ -17,9 +17,10 @@ _host = _settings.http_server_host
 
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{_settings.http_server_port}"
 worker_class = "mediastreams.server.gunicorn_worker.Worker"
-# A worker drains by itself; gunicorn must not kill it before.
+# A worker drains within DRAIN_TIMEOUT; gunicorn must not kill it before.
 graceful_timeout = int(_settings.drain_timeout) + 10
-logger_class = "mediastreams.server.gunicorn_worker.Logger"
+if _settings.log_format == "json":
+    logger_class = "mediastreams.server.gunicorn_worker.JsonLogger"
 
 # The workers gather their metrics in this folder, which must be set before one imports prometheus_client. A
 # reload reads this file again, and keeps the folder.
@@ -29,7 +30,7 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 
 def when_ready(server):
-    """Say what to paste at Twilio."""
+    """Log what to paste at Twilio."""
     address = server.LISTENERS[0].getsockname()
     for line in addresses(
         _settings, address[1] if isinstance(address, tuple) else _settings.http_server_port
@@ -38,13 +39,13 @@ def when_ready(server):
 
 
 def post_fork(_server, _worker):
-    """Let a worker be ended before it is ready: the handler that it inherits would lose the signal."""
+    """Let SIGTERM end a worker that is not ready yet; the handler that it inherits would lose the signal."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def child_exit(_server, worker):
-    """Let the live streams of a worker that has ended count no more."""
-    from prometheus_client.multiprocess import mark_process_dead  # not before the folder is set
+    """Take the live streams of a worker that has ended out of the metrics."""
+    from prometheus_client.multiprocess import mark_process_dead  # reads the folder's name at import
 
     mark_process_dead(worker.pid)
 

@@ -1,6 +1,7 @@
 """The settings: from the environment, else from a `.env` file in the current folder, else the default.
 
-This is the only module that reads the environment. A setting that is empty counts as not set.
+Each is declared once, in `Settings`. `python -m docs.settings` writes `.env.example` and the table of
+`docs/settings.md` from it. This is the only module that reads the environment.
 """
 
 import io
@@ -8,13 +9,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
-
-import dotenv
-from dotenv.parser import parse_stream
 
 from mediastreams.exceptions import MediaStreamsError
 
@@ -34,197 +32,174 @@ class SettingError(MediaStreamsError):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What values a setting takes: `read` turns the text into the value or raises `ValueError`."""
+    """Which values a setting may have: its text must match `pattern`; `convert` makes the value of it."""
 
     allowed: str
-    read: Callable[[str], Any]
-    secret: bool = False
+    pattern: str
+    convert: Callable[[str], Any] = str
+    is_allowed: Callable[[Any], bool] = lambda _: True
+
+    def read(self, text: str) -> Any:
+        """Return the value of a text. Raises `ValueError` where it is not allowed."""
+        if not re.fullmatch(self.pattern, text) or not self.is_allowed(value := self.convert(text)):
+            raise ValueError
+        return value
 
 
 def _whole(what: str, least: int, most: int) -> _Kind:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise ValueError
-        return int(text)
-
-    return _Kind(f"{what} from {least} to {most}", read)
+    return _Kind(f"{what} from {least} to {most}", "[0-9]+", int, lambda number: least <= number <= most)
 
 
 def _one_of(*names: str) -> _Kind:
-    def read(text: str) -> str:
-        return {name.lower(): name for name in names}[text.lower()]
-
-    return _Kind(f"one of {', '.join(names)}", read)
+    convert = {name.lower(): name for name in names}
+    return _Kind(f"one of {', '.join(names)}", f"(?ai){'|'.join(names)}", lambda text: convert[text.lower()])
 
 
-def _read_seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 86400:
-        raise ValueError
-    return seconds
+def _token(what: str) -> _Kind:
+    return _Kind(f"{what}, without spaces", "[!-~]+")
 
 
-def _read_host(text: str) -> str:
-    if not text.isprintable() or any(c in text for c in " /"):
-        raise ValueError
-    return text
-
-
-def _read_public_url(text: str) -> str:
+def _normalise(text: str) -> str:
     parts = urlsplit(text if "://" in text else f"wss://{text}")
-    if parts.scheme not in ("https", "http", "wss", "ws") or not parts.hostname or "@" in parts.netloc:
-        raise ValueError
-    _ = parts.port  # raises ValueError where it is no port number
-    # It may be the address of a stream, as it stands in the TwiML; others stand beside it.
+    # It may be the address of a stream, as in the TwiML: the other routes are beside it.
     return f"wss://{parts.netloc}{re.sub('(/(media|echo))?/*$', '', parts.path)}"
 
 
-def _read_number(text: str) -> str:
-    if not re.fullmatch(r"\+[1-9][0-9]{1,14}", text):
-        raise ValueError
-    return text
-
-
-def _read_account_sid(text: str) -> str:
-    if not re.fullmatch("AC[0-9a-fA-F]{32}", text):
-        raise ValueError
-    return text
-
-
-def _read_token(text: str) -> str:
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError
-    return text
-
-
-def _read_folder(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError
-    return os.path.expanduser(text)
-
-
-def _read_endpoint(text: str) -> str:
+def _is_url(text: str) -> bool:
     parts = urlsplit(text)
-    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
-        raise ValueError
     _ = parts.port  # raises ValueError where it is no port number
-    return text.rstrip("/")
+    return bool(parts.hostname) and "@" not in parts.netloc
 
 
-_ENDPOINT = _Kind("an address that begins with https://", _read_endpoint)
-_SECONDS = _Kind("seconds, more than 0 and at most 86400", _read_seconds)
+_SECONDS = _Kind("seconds, more than 0 and at most 86400", ".+", float, lambda seconds: 0 < seconds <= 86400)
+_FOLDER = _Kind("the name of a folder", ".+", os.path.expanduser, str.isprintable)
+_PUBLIC_URL = _Kind(
+    "an address such as https://example.ngrok.app", "(?i)(https?|wss?):.+|((?!://).)+", _normalise, _is_url
+)
+_ENDPOINT = _Kind(
+    "an address that begins with https://", "(?i)https?:.+", lambda url: url.rstrip("/"), _is_url
+)
 
-_KINDS = {
-    "http_server_port": _whole("a port number", 0, 65535),
-    "http_server_host": _Kind("a host name or an IP address of this machine", _read_host),
-    "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-    "log_format": _one_of("text", "json"),
-    "public_url": _Kind("an address such as https://example.ngrok.app", _read_public_url),
-    "dial_number": _Kind("a number in E.164, such as +15550123456", _read_number),
-    "twilio_auth_token": _Kind("the token of the Twilio Console, without spaces", _read_token, secret=True),
-    "twilio_account_sid": _Kind("AC and 32 hexadecimal digits", _read_account_sid),
-    "max_streams": _whole("a number", 1, 1_000_000),
-    "max_message_bytes": _whole("a number of bytes", 1024, 2**30),
-    "start_timeout": _SECONDS,
-    "idle_timeout": _SECONDS,
-    "drain_timeout": _SECONDS,
-    "gather_ms": _whole("milliseconds", 0, 1000),
-    "recordings_dir": _Kind("the name of a folder", _read_folder),
-    "transcriber": _one_of("local", "google", "amazon", "watson", "off"),
-    "google_speech_endpoint": _ENDPOINT,
-    "aws_access_key_id": _Kind("the key of an AWS account, without spaces", _read_token),
-    "aws_secret_access_key": _Kind("the secret of that key, without spaces", _read_token, secret=True),
-    "aws_session_token": _Kind("a token of AWS, without spaces", _read_token, secret=True),
-    "aws_region": _Kind("the name of a region, such as us-east-1", _read_host),
-    "aws_endpoint_url_transcribe_streaming": _ENDPOINT,
-    "speech_to_text_apikey": _Kind("the key of an IBM service, without spaces", _read_token, secret=True),
-    "speech_to_text_url": _ENDPOINT,
-    "speech_to_text_auth_url": _ENDPOINT,
-}
 
-# Where a platform has a name of its own (Heroku, Cloud Run and Render set PORT), or a provider a second.
-_ELSE = {"http_server_port": "PORT", "aws_region": "AWS_DEFAULT_REGION"}
+def _setting(
+    kind: _Kind, default: Any = None, *, second_name: str | None = None, secret: bool = False
+) -> Any:
+    """Declare a setting. `second_name` is read where its own name is not set; a secret is never shown."""
+    return field(default=default, repr=not secret, metadata={"kind": kind, "second_name": second_name})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One attribute a setting, in lower case; the defaults are those of a bare checkout.
+    """The settings of a server. None: not set.
 
-    `http_server_port`: the port to listen on; 0 lets the system choose. `http_server_host`: the address
-    to listen on. `log_level`: the least severe level that is logged, by its name. `log_format`: `text`, or
-    `json` for one object a line.
-
-    `public_url`: the address that Twilio uses, as wss:// without a slash at the end; None takes the
-    request's Host. `dial_number`: the number in the TwiML that is served, in E.164; None leaves that of the
-    file. `twilio_auth_token`: every handshake and webhook must be signed with it; None lets all in.
-    `twilio_account_sid`: whose streams are taken; None takes everybody's.
-
-    `max_streams`: WebSockets at once. `max_message_bytes`: of one message. `start_timeout`: seconds for a
-    handshake, and then for `start`. `idle_timeout`: seconds in which nothing is received, or taken.
-    `drain_timeout`: seconds that live streams are given when the server is told to end. `gather_ms`: how
-    many milliseconds of messages are read at once when many streams are live; 0 reads each as it comes.
-
-    `recordings_dir`: the folder in which each stream is recorded; None records none. `transcriber`: which
-    engine transcribes; None is the local one if it is installed. What follows it are the providers' keys and
-    addresses, by the names that their own libraries give them; an address that is None is the usual one.
+    `public_url` begins with wss:// and has no slash at the end.
     """
 
-    http_server_port: int = 5000
-    http_server_host: str = "127.0.0.1"
-    log_level: str = "INFO"
-    log_format: str = "text"
-    public_url: str | None = None
-    dial_number: str | None = None
-    twilio_auth_token: str | None = field(default=None, repr=False)
-    twilio_account_sid: str | None = None
-    max_streams: int = 1000
-    max_message_bytes: int = 65536
-    start_timeout: float = 10
-    idle_timeout: float = 30
-    drain_timeout: float = 30
+    http_server_port: int = _setting(_whole("a port number", 0, 65535), 5000, second_name="PORT")
+    """The port to listen on; 0 lets the system choose."""
+    http_server_host: str = _setting(
+        _Kind("a host name or an IP address of this machine", r"[\w.:%-]+"), "127.0.0.1"
+    )
+    """The address to listen on. ngrok runs on the same machine, so nobody else needs it."""
+    log_level: str = _setting(_one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO")
+    """The least severe level that is logged. Above INFO the console shows no transcripts and no
+    level meter."""
+    log_format: str = _setting(_one_of("text", "json"), "text")
+    """How a line is logged; `json` is one object a line, see [Logs as JSON](deploy.md#logs-as-json)."""
+
+    public_url: str | None = _setting(_PUBLIC_URL)
+    """The address that Twilio uses, with or without `/media`. The served TwiML names it, and signatures are
+    checked against it. Not set: the request's Host."""
+    dial_number: str | None = _setting(
+        _Kind("a number in E.164, such as +15550123456", r"\+[1-9][0-9]{1,14}")
+    )
+    """The number that the served TwiML dials. Not set: the number in the file."""
+    twilio_auth_token: str | None = _setting(_token("the token of the Twilio Console"), secret=True)
+    """The auth token of your account: only handshakes and webhooks that Twilio has signed with it are
+    accepted, others get 403. Not set: all are accepted."""
+    twilio_account_sid: str | None = _setting(_Kind("AC and 32 hexadecimal digits", "AC[0-9a-fA-F]{32}"))
+    """The SID of your account: a stream of another is closed with 1008. Not set: all are accepted."""
+
+    max_streams: int = _setting(_whole("a number", 1, 1_000_000), 1000)
+    """The maximum of live streams; the next handshake is refused with 503."""
+    max_message_bytes: int = _setting(_whole("a number of bytes", 1024, 2**30), 65536)
+    """Bytes of the longest message; the connection of a longer one is closed with 1009."""
+    start_timeout: float = _setting(_SECONDS, 10)
+    """Seconds for the handshake, and then for the `start` message; a connection that takes longer is
+    closed with 1008."""
+    idle_timeout: float = _setting(_SECONDS, 30)
+    """Seconds in which nothing is received, or nothing taken of what is sent, before the connection is
+    closed with 1001."""
+    drain_timeout: float = _setting(_SECONDS, 30)
+    """Seconds that live streams may go on when the server is told to end; then they are closed with 1001."""
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
-    gather_ms: int = 44
-    recordings_dir: str | None = None
-    transcriber: str | None = None
-    google_speech_endpoint: str | None = None
-    aws_access_key_id: str | None = field(default=None, repr=False)
-    aws_secret_access_key: str | None = field(default=None, repr=False)
-    aws_session_token: str | None = field(default=None, repr=False)
-    aws_region: str | None = None
-    aws_endpoint_url_transcribe_streaming: str | None = None
-    speech_to_text_apikey: str | None = field(default=None, repr=False)
-    speech_to_text_url: str | None = None
-    speech_to_text_auth_url: str | None = None
+    gather_ms: int = _setting(_whole("milliseconds", 0, 1000), 44)
+    """Milliseconds: with more than 16 live streams, each is read once in this time, which saves CPU. 0 reads
+    each message as it comes."""
+
+    recordings_dir: str | None = _setting(_FOLDER)
+    """The folder in which each stream is recorded, see [The recording](consumers.md#the-recording). Not set:
+    none is."""
+    transcriber: str | None = _setting(_one_of("local", "google", "amazon", "watson", "off"))
+    """The recogniser, see [Transcription](transcription.md). Not set: `local` if it is installed."""
+    google_speech_endpoint: str | None = _setting(_ENDPOINT)
+    """With `TRANSCRIBER=google`: the address of the service. Not set: Google's own. The key is in the file
+    that `GOOGLE_APPLICATION_CREDENTIALS` names."""
+    aws_access_key_id: str | None = _setting(_token("the key of an AWS account"), secret=True)
+    """With `TRANSCRIBER=amazon`: the access key."""
+    aws_secret_access_key: str | None = _setting(_token("the secret of that key"), secret=True)
+    """With `TRANSCRIBER=amazon`: the secret of the access key."""
+    aws_session_token: str | None = _setting(_token("a token of AWS"), secret=True)
+    """With `TRANSCRIBER=amazon`: the session token of a temporary access key."""
+    aws_region: str | None = _setting(
+        _Kind("the name of a region, such as us-east-1", r"[\w-]+"), second_name="AWS_DEFAULT_REGION"
+    )
+    """With `TRANSCRIBER=amazon`: the region."""
+    aws_endpoint_url_transcribe_streaming: str | None = _setting(_ENDPOINT)
+    """With `TRANSCRIBER=amazon`: the address of the service. Not set: that of the region."""
+    speech_to_text_apikey: str | None = _setting(_token("the key of an IBM service"), secret=True)
+    """With `TRANSCRIBER=watson`: the key of the service's credentials."""
+    speech_to_text_url: str | None = _setting(_ENDPOINT)
+    """With `TRANSCRIBER=watson`: the URL of the service's credentials."""
+    speech_to_text_auth_url: str | None = _setting(_ENDPOINT)
+    """With `TRANSCRIBER=watson`: the address that gives a token for the key. Not set: IBM's own."""
 
     @classmethod
-    def read(cls, *sources: Mapping[str, str | None]) -> Self:
-        """Return the settings that the sources give, the first of them first.
+    def read(cls, *sources: Mapping[str, str]) -> Self:
+        """Return the settings that the sources give; an earlier source wins, and an empty text is not set.
 
-        Raises `SettingError` for the first that cannot be used.
+        Raises `SettingError` for the first setting whose value cannot be used.
         """
         values = {}
-        for setting, kind in _KINDS.items():
-            for name, text in _given(setting, sources):
-                try:
-                    values[setting] = kind.read(text)
-                except (ValueError, KeyError):
-                    shown = "(not shown)" if kind.secret else text
-                    raise SettingError(name, shown, kind.allowed) from None
-                break
+        for setting in fields(cls):
+            name, text = next(_texts(setting, sources), ("", ""))
+            if not text:
+                continue
+            kind: _Kind = setting.metadata["kind"]
+            try:
+                values[setting.name] = kind.read(text)
+            except ValueError:
+                raise SettingError(name, text if setting.repr else "(not shown)", kind.allowed) from None
         return cls(**values)
 
 
-def _given(setting: str, sources: Iterable[Mapping[str, str | None]]) -> Iterator[tuple[str, str]]:
+def names(setting: Field[Any]) -> list[str]:
+    """Return the names of a setting in the environment; an earlier one wins."""
+    return [name for name in (setting.name.upper(), setting.metadata["second_name"]) if name]
+
+
+def _texts(setting: Field[Any], sources: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
     for source in sources:
-        for name in filter(None, (setting.upper(), _ELSE.get(setting))):
-            if text := (source.get(name) or "").strip():
+        for name in names(setting):
+            if text := source.get(name, "").strip():
                 yield name, text
 
 
 def load() -> Settings:
-    """Return the settings of the environment and `.env`; one that cannot be used ends the program.
+    """Return the settings of the environment and `.env`.
 
-    The program then exits with one line that names the setting, its value and what is allowed.
+    A setting that cannot be used ends the program with one line that names it, its value and what is allowed;
+    so does a line of `.env` that is not NAME=VALUE.
     """
     try:
         return Settings.read(os.environ, _dotenv())
@@ -232,29 +207,39 @@ def load() -> Settings:
         sys.exit(str(error))
 
 
-def environment() -> dict[str, str]:
-    """Return the environment with what `.env` adds to it, for a process of ours."""
-    return {**{name: value for name, value in _dotenv().items() if value is not None}, **os.environ}
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment for a child process: with `settings`, and with what else `.env` sets."""
+    environ = {**_dotenv(), **os.environ}
+    for setting in fields(settings):
+        for name in names(setting):
+            environ.pop(name, None)
+        if (value := getattr(settings, setting.name)) != setting.default:
+            environ[setting.name.upper()] = str(value)
+    return environ
 
 
 def has_folder_for_metrics() -> bool:
-    """Say whether the workers of gunicorn gather their metrics in a folder (`gunicorn.conf.py`)."""
+    """Return whether gunicorn's workers gather their metrics in a folder (`gunicorn.conf.py`)."""
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 def has_dumb_terminal() -> bool:
-    """Say whether the terminal announces itself as one that only prints, such as that of an editor."""
+    """Return whether the terminal announces itself as one that only prints, such as an editor's."""
     return os.environ.get("TERM") == "dumb"
 
 
-def _dotenv() -> Mapping[str, str | None]:
+def _dotenv() -> dict[str, str]:
     try:
         text = Path(".env").read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f".env cannot be read: {error}")
+    # Imported only where there is a file: they take 10 ms of CPU.
+    import dotenv
+    from dotenv.parser import parse_stream
+
     for line in parse_stream(io.StringIO(text)):
         if line.error:  # dotenv_values would pass over it
             sys.exit(f".env cannot be read: line {line.original.line} is not NAME=VALUE")
-    return dotenv.dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in dotenv.dotenv_values(stream=io.StringIO(text)).items() if value}

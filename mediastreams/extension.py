@@ -1,4 +1,4 @@
-"""The one place where settings, log, consumers, webhooks, metrics and server meet: a Flask extension."""
+"""The Flask extension: the one place where settings, log, consumers, webhooks, metrics and server meet."""
 
 import logging
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ from mediastreams.web.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
 
-RECORDED_EVERY = 0.45  # seconds: what a crash may cost of a recording, less half a tick
+RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half a tick of the consumers
 COUNT_SECONDS = 5.0  # how often the metrics are brought up to date for other processes, that may be asked
 
 
 class MediaStreams:
     """Twilio's Media Streams for a Flask application: `streams = MediaStreams(app)`.
 
-    It configures the log, adds the routes for Twilio's webhooks and for machines, and registers the consumers
-    that the settings ask for: a recogniser, a recording. The application finds it in
-    `app.extensions["mediastreams"]`, and so do gunicorn's workers.
+    One for each application. It configures the log, adds the routes for Twilio's webhooks, `/healthz` and
+    `/metrics`, and registers the consumers that the settings ask for: a recogniser, a recording. The
+    application and gunicorn's workers find it in `app.extensions["mediastreams"]`.
 
     For the server's thread.
     """
@@ -44,12 +44,12 @@ class MediaStreams:
     settings: Settings
     """The settings, loaded once."""
     state: ServerState
-    """The server's state: its live WebSockets, and whether it drains."""
+    """The server's state: its live WebSockets, and whether it is draining."""
 
     def __init__(self, app: Flask, settings: Settings | None = None) -> None:
-        """Add everything to `app`. `settings` None: those of the environment and `.env`.
+        """Add everything to `app`. Where `settings` is None, they are those of the environment and `.env`.
 
-        Where these cannot be used, the program ends with one line that says which.
+        A setting that cannot be used ends the program with one line that names it.
         """
         self.settings = settings = config.load() if settings is None else settings
         log.configure(settings)
@@ -69,18 +69,18 @@ class MediaStreams:
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
-        """Return the stream of a WebSocket that a route got: a context manager, see `Stream`."""
+        """Return the stream of a route's WebSocket: a context manager, see `Stream`."""
         return Stream(ws, self.settings, self._streams, metrics.handled)
 
     def register(self, factory: Factory) -> Factory:
-        """Add a consumer: a subclass of `Consumer`, or what else makes one of a `Stream`. Returns it."""
+        """Add a consumer: a subclass of `Consumer`, or a function that makes one of a `Stream`. Return it."""
         return self._consumers.register(factory)
 
     def serve(self) -> None:
         """Serve the application until SIGINT or SIGTERM, and drain; see `serve`.
 
-        Prints where it listens. Where the log goes to a terminal and has INFO, the last lines show who is
-        speaking and what is being said.
+        It prints the address. Where the log goes to a terminal and shows INFO, the terminal's last lines show
+        who is speaking and what is being said.
         """
         serve(self._app, self.state, self._announce)
         if self._console:
@@ -106,8 +106,10 @@ class MediaStreams:
         is_text = settings.log_format == "text"
         for line in (f"Server listening on: http://{host}:{port}", *addresses(settings, port)):
             print(line, flush=True) if is_text else logger.info(line)
-        if not is_text or not logger.isEnabledFor(logging.INFO):
-            return
+        if is_text and logger.isEnabledFor(logging.INFO):
+            self._show_on_terminal()
+
+    def _show_on_terminal(self) -> None:
         self._console = terminal.of_stderr()
         if self._console:
             self._console.capture()

@@ -1,12 +1,13 @@
 import re
-from dataclasses import fields
+import runpy
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from support.server import run
 
-from mediastreams import config
-from mediastreams.config import SettingError, Settings
+from mediastreams.config import SettingError, Settings, environment
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {
@@ -67,6 +68,14 @@ class TestRead:
     def test_public_url_is_normalised(self, value, url):
         assert Settings.read({"PUBLIC_URL": value}).public_url == url
 
+    @pytest.mark.parametrize("value", ["json", "JSON", "Json"])
+    def test_case_does_not_matter_to_a_choice(self, value):
+        assert Settings.read({"LOG_FORMAT": value}).log_format == "json"
+
+    def test_one_can_be_replaced(self):
+        settings = Settings.read({"MAX_STREAMS": "3", "PORT": "80"})
+        assert replace(settings, max_streams=2) == Settings(http_server_port=80, max_streams=2)
+
     def test_the_token_is_not_shown(self):
         settings = Settings.read({"TWILIO_AUTH_TOKEN": "0123456789abcdef"})
         assert settings.twilio_auth_token == "0123456789abcdef"
@@ -76,7 +85,7 @@ class TestRead:
         assert "secret" not in str(caught.value)
 
     def test_no_key_is_shown(self):
-        secrets = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "SPEECH_TO_TEXT_APIKEY"]
+        secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "SPEECH_TO_TEXT_APIKEY"]
         settings = Settings.read(dict.fromkeys(secrets, "0123456789abcdef"))
         assert "0123456789abcdef" not in repr(settings)
         for name in secrets:
@@ -98,6 +107,7 @@ class TestRead:
             ("HTTP_SERVER_PORT", "-1", "a port number from 0 to 65535"),
             ("HTTP_SERVER_PORT", "\u0665", "a port number from 0 to 65535"),
             ("PORT", "5000.0", "a port number from 0 to 65535"),
+            ("AWS_DEFAULT_REGION", "eu/west", "the name of a region, such as us-east-1"),
             ("HTTP_SERVER_HOST", "http://localhost", "a host name or an IP address of this machine"),
             ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
             ("LOG_FORMAT", "xml", "one of text, json"),
@@ -109,6 +119,7 @@ class TestRead:
             ("PUBLIC_URL", "ftp://example.com", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https://", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https://a:b", "an address such as https://example.ngrok.app"),
+            ("PUBLIC_URL", "https:a", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https://me:pw@a", "an address such as https://example.ngrok.app"),
             ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hexadecimal digits"),
             ("MAX_STREAMS", "0", "a number from 1 to 1000000"),
@@ -118,8 +129,11 @@ class TestRead:
             ("DRAIN_TIMEOUT", "soon", "seconds, more than 0 and at most 86400"),
             ("GATHER_MS", "-1", "milliseconds from 0 to 1000"),
             ("RECORDINGS_DIR", "a\0b", "the name of a folder"),
+            ("TRANSCRIBER", "wat\u017fon", "one of local, google, amazon, watson, off"),
             ("TRANSCRIBER", "siri", "one of local, google, amazon, watson, off"),
             ("SPEECH_TO_TEXT_URL", "localhost", "an address that begins with https://"),
+            ("SPEECH_TO_TEXT_URL", "https:localhost", "an address that begins with https://"),
+            ("SPEECH_TO_TEXT_URL", "https://me:pw@a", "an address that begins with https://"),
         ],
     )
     def test_a_value_that_cannot_be_used(self, name, value, allowed):
@@ -157,11 +171,54 @@ class TestLoad:
         assert result.stderr.startswith(".env cannot be read: ")
 
 
-class TestDocumented:
-    """One place for each fact: what is written elsewhere must be what `config.py` says."""
+class TestEnvironment:
+    """What a child process finds."""
 
-    def test_every_setting_has_its_kind(self):
-        assert {name.upper() for name in config._KINDS} == set(DEFAULTS)
+    def test_it_finds_the_same_settings(self):
+        settings = Settings(http_server_port=80, aws_region="eu-west-1", start_timeout=0.5)
+        assert Settings.read(environment(settings)) == settings
+
+    def test_not_what_the_settings_have_replaced(self, monkeypatch):
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "of the environment")
+        monkeypatch.setenv("PORT", "81")
+        assert not {"AWS_DEFAULT_REGION", "AWS_REGION", "PORT"} & set(environment(Settings()))
+
+    def test_what_else_dotenv_sets_and_the_environment_wins(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text("SSL_CERT_FILE=authority.pem\nHTTPS_PROXY=http://a\n")
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        monkeypatch.setenv("HTTPS_PROXY", "http://b")
+        environ = environment(Settings())
+        assert (environ["SSL_CERT_FILE"], environ["HTTPS_PROXY"]) == ("authority.pem", "http://b")
+
+
+class TestDocumented:
+    """One place for each fact: what is written elsewhere is what `config.py` says."""
+
+    DOCS = runpy.run_path(str(ROOT / "docs" / "settings.py"))
+
+    @pytest.mark.parametrize("name", [".env.example", "docs/settings.md"])
+    def test_a_file_is_what_is_generated(self, name):
+        text = (ROOT / name).read_text()
+        assert text == self.DOCS["files"]()[ROOT / name], f"{name}: run python -m docs.settings"
+
+    def test_the_generator_runs_by_its_command(self, tmp_path):
+        (tmp_path / "docs").mkdir()
+        for name in ("docs/settings.py", "docs/settings.md"):
+            shutil.copy(ROOT / name, tmp_path / name)
+        table = "| setting | default | allowed | meaning |\n|---|---|---|---|\n"
+        page = tmp_path / "docs" / "settings.md"
+        page.write_text(re.sub(r"^\| `.*\n", "", page.read_text(), flags=re.MULTILINE))
+        assert f"{table}\n" in page.read_text()
+        result = run("-m", "docs.settings", cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        for name in (".env.example", "docs/settings.md"):
+            assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+
+    def test_each_setting_says_what_it_means_and_what_is_allowed(self):
+        for names, _, allowed, meaning in self.DOCS["_settings"]():
+            assert re.fullmatch(r"[A-Z].+\.", meaning), names
+            assert allowed, names
 
     def test_env_example(self):
         text = (ROOT / ".env.example").read_text()
@@ -173,7 +230,7 @@ class TestDocumented:
         show = "from mediastreams.config import *; assert load() == Settings()"
         assert run("-c", show, cwd=tmp_path, TRANSCRIBER="").stderr == ""
 
-    def test_readme(self):
+    def test_settings_md(self):
         text = (ROOT / "docs" / "settings.md").read_text()
         table = text.partition("| setting | default |")[2].partition("\n\n")[0]
         rows = re.findall(r"^\| `(\w+)`[^|]* \| `?([^|`]*?)`? ?\|", table, re.MULTILINE)

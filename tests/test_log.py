@@ -8,11 +8,12 @@ import sys
 import pytest
 from support import calls
 from support.calls import CAPTURED
-from support.server import ROOT, Server, environment, run_caller
+from support.server import ROOT, Server, environment, run, run_caller
 from support.streams import SID, FakeConnection, start
 
 from mediastreams.config import Settings
-from mediastreams.log import TEXT, JsonFormatter, configure, formatter
+from mediastreams.json_log import JsonFormatter
+from mediastreams.log import TEXT, configure, formatter
 from mediastreams.protocol.messages import Connected, Unknown
 from mediastreams.streams.stream import Stream, current
 
@@ -68,6 +69,14 @@ class TestFields:
         fields = show("of %s", SID, streamSid="MZ1", callSid=None, event="stream-started")
         assert [fields[name] for name in FIELDS[4:]] == ["MZ1", None, "stream-started"]
 
+    def test_what_else_is_given_follows(self, show):
+        fields = show("hello", customer=7)
+        assert list(fields) == [*FIELDS, "customer"]
+        assert fields["customer"] == 7
+
+    def test_the_time_is_in_utc(self, show):
+        assert show("hello", created=1795284000.202, msecs=202.9)["time"] == "2026-11-21T18:00:00.202Z"
+
     def test_one_line_whatever_it_says(self):
         line = JsonFormatter().format(record("a\nb\u2028c\ud800\x1b"))
         assert line.isascii()
@@ -85,6 +94,15 @@ class TestFields:
 
 def test_text_is_the_tutorials():
     assert formatter(Settings())._fmt == TEXT == "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
+
+
+@pytest.mark.parametrize(("log_format", "loaded"), [("text", False), ("json", True)])
+def test_the_library_is_loaded_only_for_json(log_format, loaded):
+    show = (
+        "import sys; from mediastreams import Settings, log\n"
+        f"log.configure(Settings(log_format={log_format!r})); print('pythonjsonlogger' in sys.modules)"
+    )
+    assert run("-c", show).stdout == f"{loaded}\n"
 
 
 def test_it_is_set_once(monkeypatch):

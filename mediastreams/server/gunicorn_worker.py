@@ -7,7 +7,6 @@ import gevent
 import gunicorn.glogging
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
-from mediastreams import log
 from mediastreams.config import load
 from mediastreams.server.handler import handler_of
 from mediastreams.server.state import ServerState
@@ -48,10 +47,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         super().init_process()
 
     def run(self) -> None:
-        """Serve until told to end."""
+        """Serve until gunicorn ends the worker."""
         extensions = getattr(self.wsgi, "extensions", {})
         self.state = extensions["mediastreams"].state if "mediastreams" in extensions else ServerState(load())
-        # Beyond MAX_STREAMS a handshake is answered (503), and so is /healthz.
+        # Above MAX_STREAMS a handshake is still answered (503), and so is /healthz.
         self.worker_connections = self.state.settings.max_streams + 100
         self.state.open()
         self.wsgi_handler = type("Handler", (handler_of(self.state),), {"on_request": self._count_request})
@@ -109,13 +108,13 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         return sum(server.pool.size - server.pool.free_count() for server in self._servers)
 
 
-class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]
-    """gunicorn's own log, as JSON where LOG_FORMAT says so."""
+class JsonLogger(gunicorn.glogging.Logger):  # type: ignore[misc]
+    """gunicorn's own log, as JSON."""
 
     def setup(self, cfg: Any) -> None:
-        """Set gunicorn's handlers up."""
+        """Set up gunicorn's handlers."""
+        from mediastreams.json_log import JsonFormatter  # its library is imported only where it is used
+
         super().setup(cfg)
-        settings = load()
-        if settings.log_format == "json":
-            for handler in self.error_log.handlers:
-                handler.setFormatter(log.formatter(settings))
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonFormatter())

@@ -1,4 +1,4 @@
-"""Chooses the engine that the settings ask for."""
+"""Chooses the recogniser's engine by the settings."""
 
 import importlib.util
 import logging
@@ -16,29 +16,17 @@ _NEEDED = {
     "amazon": ("aws_access_key_id", "aws_secret_access_key", "aws_region"),
     "watson": ("speech_to_text_apikey", "speech_to_text_url"),
 }
-# What an engine process reads from its environment.
-_SETTINGS = (
-    "google_speech_endpoint",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_region",
-    "aws_endpoint_url_transcribe_streaming",
-    "speech_to_text_apikey",
-    "speech_to_text_url",
-    "speech_to_text_auth_url",
-)
 
 
 def choose(settings: Settings) -> Engine | None:
-    """Return the engine that TRANSCRIBER asks for; None where there is none, or nobody to read its texts.
+    """Return the engine that TRANSCRIBER asks for; None where there is none, or where nothing uses its texts.
 
-    Without TRANSCRIBER that is the local one if it is installed, else a line says how to install it. Where an
-    engine lacks what a person must set or install, the program ends with one line that names it.
+    Without TRANSCRIBER it is the local engine; where that is not installed, a line tells how to install it.
+    Where an engine lacks a setting or a package, the program ends with one line that names it.
     """
     kind = settings.transcriber
-    is_read = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
-    if kind == "off" or not is_read:
+    is_used = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
+    if kind == "off" or not is_used:
         return None
     for name in _NEEDED.get(kind or "", ()):
         if getattr(settings, name) is None:
@@ -50,22 +38,12 @@ def choose(settings: Settings) -> Engine | None:
         return None
     if kind in _PROVIDERS:
         module = "mediastreams.transcription.provider_process"
-        return EngineProcess(_PROVIDERS[kind], module, _environment(settings), kind)
+        return EngineProcess(_PROVIDERS[kind], module, environment(settings), kind)
     if not _is_installed("moonshine_voice"):
         why = "moonshine-voice is not installed (pip install -r requirements-transcription.txt)"
         logger.log(logging.INFO if kind is None else logging.WARNING, "No transcripts: %s", why)
         return None
-    return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment())
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return the environment with these settings, which may be others than those that it gives."""
-    environ = environment()
-    for name in _SETTINGS:
-        environ.pop(name.upper(), None)
-        if (value := getattr(settings, name)) is not None:
-            environ[name.upper()] = value
-    return environ
+    return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment(settings))
 
 
 def _is_installed(module: str) -> bool:
