@@ -52,12 +52,14 @@ def talk_back(ws: WebSocket) -> None:
                     stream.playback.media(data.media.payload)
             elif data.event == "dtmf":
                 digit = printable(data.dtmf.digit)
-                logger.info("Stream %s: key %s, the echo begins anew", stream.name, digit)
+                extra = {"event": "dtmf"}
+                logger.info("Stream %s: key %s, the echo begins anew", stream.name, digit, extra=extra)
                 stream.playback.clear()
                 _begin(stream)
             elif data.event == "mark":
                 if mark := stream.playback.returned_mark:
-                    logger.info("Stream %s: mark %s %s", stream.name, mark.name, mark.outcome)
+                    extra = {"event": "mark"}
+                    logger.info("Stream %s: mark %s %s", stream.name, mark.name, mark.outcome, extra=extra)
             elif data.event == "stop":
                 break
     logger.info(stream.summary())

@@ -7,11 +7,12 @@ from functools import partial
 import gevent
 from flask import Flask
 
-from mediastreams import config, log, terminal
+from mediastreams import config, terminal
 from mediastreams.config import Settings
 from mediastreams.consumers.feeds import Consumers, Factory, Feed
 from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.recording import Recording, unusable
+from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
@@ -52,7 +53,7 @@ class MediaStreams:
         A setting that cannot be used ends the program with one line that names it.
         """
         self.settings = settings = config.load() if settings is None else settings
-        log.configure(settings)
+        configure(settings)
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)

@@ -7,7 +7,8 @@ PURE = [
     *("text", "protocol.messages", "protocol.signature", "protocol.twiml", "protocol.error_codes"),
     *("audio.mulaw", "audio.wav", "audio.timeline"),
     *("streams.stream", "streams.playback", "streams.transcript"),
-    *("consumers.base", "consumers.recording", "caller.playout_buffer", "config", "log", "json_log"),
+    *("consumers.base", "consumers.recording", "caller.playout_buffer", "config"),
+    *("log.configure", "log.json_format", "log.limit"),
 ]
 
 

@@ -8,6 +8,7 @@ import gunicorn.glogging
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from mediastreams.config import load
+from mediastreams.server.descriptors import Server
 from mediastreams.server.handler import handler_of
 from mediastreams.server.state import ServerState
 from mediastreams.server.workers import Workers
@@ -26,7 +27,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
     server ends, and new handshakes get 503. gunicorn's own worker would leave them to time out.
     """
 
-    server_class: Any
+    server_class: Any = Server
     workers: Workers | None = None
     """All workers of the master."""
     state: ServerState
@@ -113,7 +114,9 @@ class JsonLogger(gunicorn.glogging.Logger):  # type: ignore[misc]
 
     def setup(self, cfg: Any) -> None:
         """Set up gunicorn's handlers."""
-        from mediastreams.json_log import JsonFormatter  # its library is imported only where it is used
+        from mediastreams.log.json_format import (
+            JsonFormatter,  # its library is imported only where it is used
+        )
 
         super().setup(cfg)
         for handler in self.error_log.handlers:

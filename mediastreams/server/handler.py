@@ -73,8 +73,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             if expired is not self._deadline:
                 raise
             if self.status is None:  # else a request was answered before, and only the connection was kept
-                self.state.count_refused("timeout", 408)
-                logger.warning("%s sent no whole request within %g s", self.peer, self._deadline.seconds)
+                self._log_refusal(
+                    "timeout", 408, "%s sent no whole request within %g s", self.peer, self._deadline.seconds
+                )
             return None
         finally:
             self._deadline.close()
@@ -111,9 +112,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         )
         if refused is not None:
             self.environ[LOG_LEVEL] = logging.NOTSET
-            state.count_refused(refused.reason, refused.status)
             why = printable(refused.why or refused.text)
-            logger.warning("%s: refused with %d, %s", self.peer, refused.status, why)
+            self._log_refusal(
+                refused.reason,
+                refused.status,
+                "%s: refused with %d, %s",
+                self.peer,
+                refused.status,
+                why,
+            )
             raise refusal(refused.status, refused.text, refused.headers)
         headers = [
             ("Upgrade", "websocket"),
@@ -159,29 +166,37 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         if self.environ is not None:  # None: what came is not HTTP
             code = getattr(self, "code", 0)
             level = self.environ.get(LOG_LEVEL)
+            request = printable(f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}")
+            line = '%s "%s" %s', self.peer, request, code or "-"
             if code >= 400 and level is None:
-                self.state.count_refused("", code)
-            if level != logging.NOTSET:
-                request = printable(f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}")
-                logger.log(level or logging.INFO, '%s "%s" %s', self.peer, request, code or "-")
+                self._log_refusal("", code, *line, level=logging.INFO)
+            elif level != logging.NOTSET:
+                logger.log(level or logging.INFO, *line)
         elif self.status == "414":
-            self.state.count_refused("malformed", 400)
-            logger.warning("%s: refused with 414, the request line is too long", self.peer)
+            self._log_refusal(
+                "malformed", 400, "%s: refused with 414, the request line is too long", self.peer
+            )
 
     def _handle_client_error(self, ex: Exception) -> Any:
         """Log in one line what a peer sent instead of HTTP; pywsgi prints some of it as a traceback."""
-        self.state.count_refused("malformed", 400)
         tls = self.requestline.startswith("\x16\x03")
         what = (
             "TLS, where plain HTTP is spoken (use http:// and ws:// here)" if tls else "no HTTP it can read"
         )
-        logger.warning("%s: refused with 400, this is %s", self.peer, what)
+        self._log_refusal("malformed", 400, "%s: refused with 400, this is %s", self.peer, what)
         return ("400", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 
     def log_error(self, message: str, *values: object) -> None:
         """Log in one line what else pywsgi has to say of a peer."""
         text = printable(message % values if values else message)
-        logger.warning("%s: %s", self.peer, text[:_MAX_SHOWN])
+        logger.warning("%s: %s", self.peer, text[:_MAX_SHOWN], extra={"limit": "errors of HTTP"})
+
+    def _log_refusal(
+        self, reason: str, status: int, line: str, *arguments: object, level: int = logging.WARNING
+    ) -> None:
+        """Count a refused request and log it, within the bounds of its kind (`log.limit`)."""
+        self.state.count_refused(reason, status)
+        logger.log(level, line, *arguments, extra={"limit": f"refusals with {status}"})
 
 
 def handler_of(state: ServerState) -> type[Handler]:

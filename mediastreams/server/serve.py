@@ -10,9 +10,9 @@ from collections.abc import Callable
 import gevent
 from flask import Flask
 from gevent.event import Event
-from gevent.pywsgi import WSGIServer
 
 from mediastreams.config import Settings
+from mediastreams.server.descriptors import Server
 from mediastreams.server.handler import handler_of
 from mediastreams.server.state import ServerState
 
@@ -28,7 +28,7 @@ def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> No
     """
     settings = state.settings
     address = settings.http_server_host, settings.http_server_port
-    server = WSGIServer(address, app, handler_class=handler_of(state), log=None, error_log=_errors)
+    server = Server(address, app, handler_class=handler_of(state), log=None, error_log=_errors)
     try:
         server.start()
     except OSError as error:

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Rule, WebsocketMismatch
 from werkzeug.wrappers import Response
 
+from mediastreams.log.limit import Route, route
 from mediastreams.text import printable
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
     def _run(
         self, websocket: Any, handler: Callable[..., None], values: dict[str, Any], environ: "WSGIEnvironment"
     ) -> None:
+        route.set(Route())  # for the whole greenlet: it logs more when the function has returned
         with self.app.request_context(environ):
             try:
                 # Without `**` the call takes no C stack, which each switch between greenlets copies.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from mediastreams.config import Settings
 from mediastreams.server.connections import Live
+from mediastreams.server.descriptors import make_room
 from mediastreams.server.frames import CloseCode
 from mediastreams.server.websocket import CLOSE_SECONDS, WebSocket
 
@@ -45,7 +46,8 @@ class ServerState:
         self._finish = finish
 
     def open(self) -> None:
-        """Warn of what the settings leave open."""
+        """Warn of what the settings leave open, and of what the system does not allow."""
+        make_room(self.settings)
         if self.settings.twilio_auth_token is None:
             logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
 

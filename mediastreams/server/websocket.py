@@ -335,7 +335,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
             self._lose(event.how)
 
     def _refuse(self, code: int, reason: str, ending: str) -> None:
-        logger.warning("%s: closed with %d, %s", self.peer, code, reason, extra={"stream": self.stream})
+        self._warn("closed with %d, %s", code, reason)
         self._close(code, reason, ending)
 
     def _close(self, code: int, reason: str, ending: str) -> None:
@@ -346,7 +346,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """Give the connection up: nobody is there to send to."""
         self._unsent.give_up()
         if not self.closed:
-            logger.warning("%s: connection lost, %s", self.peer, how, extra={"stream": self.stream})
+            self._warn("connection lost, %s", how)
         self._has_ended(State.CLOSED, CloseCode.ABNORMAL, how, ending)
 
     def _has_ended(self, state: State, code: int, reason: str, ending: str) -> None:
@@ -360,6 +360,10 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         self.close_code, self.close_reason, self.ending = code, reason, ending
         if self._is_awaited:
             self._hub.loop.run_callback(self.wake)
+
+    def _warn(self, line: str, *arguments: object) -> None:
+        extra = {"stream": self.stream, "limit": "lost and closed connections"}
+        logger.warning(f"%s: {line}", self.peer, *arguments, extra=extra)
 
     def _shut_down(self) -> None:
         # It may be gone already; and this side has nothing more to say in any case.

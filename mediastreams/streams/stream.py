@@ -38,6 +38,7 @@ from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
+MAX_SHOWN = 100  # lines of the log for each of `dtmf` and `mark`; beyond, the summary has their number
 _MAX_WARNINGS = 50
 _LATENESS_EVERY = 64 - 1  # messages, and a power of 2 before the 1 is taken away
 _LATENESS_SECONDS = 60.0
@@ -273,6 +274,10 @@ class Stream:
             missing = f", {track.missing / RATE:.2f} s missing" if track.missing else ""
             parts.append(f"{name} {track.chunks} chunks, {track.bytes} bytes{missing}")
         parts.append(f"{self.lost} messages lost, {self.late} late, {self.bad} bad")
+        least = {"unknown": 1, "dtmf": MAX_SHOWN + 1, "mark": MAX_SHOWN + 1}  # that the log has not shown
+        counts = [f"{self.events[name]} {name}" for name in least if self.events.get(name, 0) >= least[name]]
+        if counts:
+            parts.append(", ".join(counts))
         if self.start is not None and not self.stopped:
             parts.append(f"no stop message: {self.ending}" if self.ending else "no stop message")
         return f"Stream {self.name}: {'; '.join(parts)}"

@@ -54,7 +54,7 @@ EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop", "unknown", "inv
 # Of what is answered without a reason of its own, the status tells it.
 _REASONS = {400: "malformed", 404: "path", 405: "method", 426: "upgrade", 501: "upgrade"}
 REASONS = (
-    *("draining", "malformed", "method", "path", "signature", "streams"),
+    *("descriptors", "draining", "malformed", "method", "path", "signature", "streams"),
     *("timeout", "too large", "upgrade", "version", "other"),
 )
 

@@ -122,7 +122,8 @@ class Webhooks(Blueprint):
         request.environ[LOG_LEVEL] = logging.NOTSET
         metrics.refused(reason, status)
         what = f'{request.remote_addr}: "{_shown(f"{request.method} {request.path}")}" refused with {status}'
-        logger.warning("%s, %s", what, printable(why or text))
+        extra = {"limit": f"refusals with {status}"}
+        logger.warning("%s, %s", what, printable(why or text), extra=extra)
         return refusal(status, text)
 
 

@@ -8,12 +8,11 @@ import sys
 import pytest
 from support import calls
 from support.calls import CAPTURED
-from support.server import ROOT, Server, environment, run, run_caller
+from support.server import ROOT, Server, environment, run_caller
 from support.streams import SID, FakeConnection, start
 
 from mediastreams.config import Settings
-from mediastreams.json_log import JsonFormatter
-from mediastreams.log import TEXT, configure, formatter
+from mediastreams.log.json_format import JsonFormatter
 from mediastreams.protocol.messages import Connected, Unknown
 from mediastreams.streams.stream import Stream, current
 
@@ -90,28 +89,6 @@ class TestFields:
             fields = show("failed", exc_info=sys.exc_info())
         assert list(fields) == [*FIELDS, "exception"]
         assert fields["exception"].endswith("ValueError: of mine")
-
-
-def test_text_is_the_tutorials():
-    assert formatter(Settings())._fmt == TEXT == "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
-
-
-@pytest.mark.parametrize(("log_format", "loaded"), [("text", False), ("json", True)])
-def test_the_library_is_loaded_only_for_json(log_format, loaded):
-    show = (
-        "import sys; from mediastreams import Settings, log\n"
-        f"log.configure(Settings(log_format={log_format!r})); print('pythonjsonlogger' in sys.modules)"
-    )
-    assert run("-c", show).stdout == f"{loaded}\n"
-
-
-def test_it_is_set_once(monkeypatch):
-    root = logging.Logger("root")
-    monkeypatch.setattr(logging, "root", root)
-    configure(Settings(log_level="WARNING", log_format="json"))
-    (handler,) = root.handlers
-    assert isinstance(handler.formatter, JsonFormatter)
-    assert root.level == logging.WARNING
 
 
 def objects(lines):

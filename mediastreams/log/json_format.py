@@ -1,4 +1,4 @@
-"""The JSON formatter of the log. `log` imports it only where LOG_FORMAT asks for it."""
+"""The JSON formatter of the log. `configure` imports it only where LOG_FORMAT asks for it."""
 
 import logging
 import re
@@ -8,8 +8,7 @@ from typing import Any
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter as _JsonFormatter
 
-from mediastreams.protocol.messages import Message, Unknown
-from mediastreams.streams.stream import Stream, current
+from mediastreams.log.limit import event_of, stream_of
 
 _FIELDS = "%(asctime)s %(levelname)s %(module)s %(message)s %(streamSid)s %(callSid)s %(event)s"
 _NAMES = {"asctime": "time", "levelname": "level", "exc_info": "exception"}
@@ -34,28 +33,19 @@ class JsonFormatter(_JsonFormatter):
     default_msec_format = "%s.%03dZ"
 
     def __init__(self) -> None:
-        super().__init__(_FIELDS, rename_fields=_NAMES, reserved_attrs=[*RESERVED_ATTRS, "stream"])
+        super().__init__(_FIELDS, rename_fields=_NAMES, reserved_attrs=[*RESERVED_ATTRS, "stream", "limit"])
 
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
         """Add the fields of `record` to `log_data`."""
         super().add_fields(log_data, record, message_dict)
-        stream: Stream | None = getattr(record, "stream", None) or current.get()
+        stream = stream_of(record)
         start = stream.start.start if stream and stream.start else None
         named = _NAMED.search(record.message)
         about = {
             "streamSid": start.stream_sid if start else named and named[0],
             "callSid": start and start.call_sid,
-            "event": _event(record.args),
+            "event": event_of(record),
         }
         log_data.update({name: value for name, value in about.items() if name not in vars(record)})
-
-
-def _event(arguments: object) -> str | None:
-    for argument in arguments if isinstance(arguments, tuple) else ():
-        if isinstance(argument, Message):
-            return str(argument.__struct_config__.tag)
-        if isinstance(argument, Unknown):
-            return str(argument)
-    return None

@@ -1,0 +1,1 @@
+"""The log: the tutorial's lines or JSON, and how many of them a peer can cause."""
