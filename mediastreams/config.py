@@ -242,4 +242,5 @@ def _dotenv() -> dict[str, str]:
     for line in parse_stream(io.StringIO(text)):
         if line.error:  # dotenv_values would pass over it
             sys.exit(f".env cannot be read: line {line.original.line} is not NAME=VALUE")
-    return {name: value for name, value in dotenv.dotenv_values(stream=io.StringIO(text)).items() if value}
+    values = dotenv.dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in values.items() if value is not None}

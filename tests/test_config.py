@@ -68,6 +68,10 @@ class TestRead:
     def test_public_url_is_normalised(self, value, url):
         assert Settings.read({"PUBLIC_URL": value}).public_url == url
 
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::1", "fe80::1%eth0", "my-host.example", "my_host"])
+    def test_hosts(self, host):
+        assert Settings.read({"HTTP_SERVER_HOST": host}).http_server_host == host
+
     @pytest.mark.parametrize("value", ["json", "JSON", "Json"])
     def test_case_does_not_matter_to_a_choice(self, value):
         assert Settings.read({"LOG_FORMAT": value}).log_format == "json"
@@ -109,6 +113,7 @@ class TestRead:
             ("PORT", "5000.0", "a port number from 0 to 65535"),
             ("AWS_DEFAULT_REGION", "eu/west", "the name of a region, such as us-east-1"),
             ("HTTP_SERVER_HOST", "http://localhost", "a host name or an IP address of this machine"),
+            ("HTTP_SERVER_HOST", "[::1]", "a host name or an IP address of this machine"),
             ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
             ("LOG_FORMAT", "xml", "one of text, json"),
             ("DIAL_NUMBER", "15550123456", "a number in E.164, such as +15550123456"),
