@@ -49,6 +49,10 @@ class Server(WSGIServer):
     gevent's own prints a traceback for each try.
     """
 
+    # Connections that may wait to be accepted, as many as gunicorn has: with gevent's 128 those of a burst of
+    # calls are dropped, and tried again a second later.
+    backlog = 2048
+
     def do_read(self) -> Any:
         """Accept a connection; without a descriptor for it, accept none for a moment."""
         try:
