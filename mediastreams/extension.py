@@ -60,6 +60,7 @@ class MediaStreams:
         self._streams = _CountedStreams(self._consumers)
         self.state = ServerState(
             settings,
+            opened=self._warn,
             finish=self._consumers.finish,
             count_live=metrics.live,
             count_refused=metrics.refused,
@@ -95,9 +96,14 @@ class MediaStreams:
             consumers.register(partial(TranscriptDisplay, console=lambda: self._console))
             consumers.register(metrics.TranscriptionLag)
         if settings.recordings_dir is not None:
-            if why := unusable(settings.recordings_dir):
-                logger.warning("RECORDINGS_DIR=%r cannot be used: %s", settings.recordings_dir, why)
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
+
+    def _warn(self) -> None:
+        """Log what the settings ask for and the machine does not have."""
+        select.log_obstacle(self.settings)
+        folder = self.settings.recordings_dir
+        if folder is not None and (why := unusable(folder)):
+            logger.warning("RECORDINGS_DIR=%r cannot be used: %s", folder, why)
 
     def _announce(self, port: int) -> None:
         settings = self.settings

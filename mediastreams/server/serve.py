@@ -33,11 +33,11 @@ def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> No
         server.start()
     except OSError as error:
         sys.exit(_cannot_listen(settings, error))
-    state.open()
     stopping, ending = Event(), Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, lambda: (ending if stopping.is_set() else stopping).set())
     announce(server.server_port or settings.http_server_port)
+    state.open()
     gc.freeze()  # no collection looks again at what was imported
     stopping.wait()
     gevent.spawn(state.drain).link(lambda _: ending.set())

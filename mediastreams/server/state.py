@@ -30,23 +30,27 @@ class ServerState:
         self,
         settings: Settings,
         *,
+        opened: Callable[[], None] = _nothing,
         finish: Callable[[float], None] = _nothing,
         count_live: Callable[[int], None] = _nothing,
         count_refused: Callable[[str, int], None] = _nothing,
     ) -> None:
         """Make the state of a server that takes streams.
 
-        `finish` is called at the end of a drain with how many seconds are left for the streams' consumers.
-        `count_live` is called with the number of live WebSockets whenever it changes.
+        `opened` is called when the server takes connections, `count_live` with the number of live WebSockets
+        whenever it changes. `finish` is called at the end of a drain with how many seconds are left for the
+        streams' consumers.
         """
         self.settings = settings
         self.live = Live(settings.gather_ms)
         self.count_refused = count_refused
         self._count_live = count_live
+        self._opened = opened
         self._finish = finish
 
     def open(self) -> None:
         """Warn of what the settings leave open, and of what the system does not allow."""
+        self._opened()
         make_room(self.settings)
         if self.settings.twilio_auth_token is None:
             logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")

@@ -19,31 +19,46 @@ _NEEDED = {
 
 
 def choose(settings: Settings) -> Engine | None:
-    """Return the engine that TRANSCRIBER asks for; None where there is none, or where nothing uses its texts.
+    """Return the engine that TRANSCRIBER asks for, else the local one; None where nobody reads its texts.
 
-    Without TRANSCRIBER it is the local engine; where that is not installed, a line tells how to install it.
-    Where an engine lacks a setting or a package, the program ends with one line that names it.
+    None also where the machine lacks what it needs (`log_obstacle`). Where a person must set or install
+    something first, the program ends with one line that names it.
     """
     kind = settings.transcriber
-    is_used = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
-    if kind == "off" or not is_used:
+    if not _is_wanted(settings):
         return None
     for name in _NEEDED.get(kind or "", ()):
         if getattr(settings, name) is None:
             sys.exit(f"TRANSCRIBER={kind!r} cannot be used: it needs {name.upper()}")
     if kind == "google" and not _is_installed("google.cloud.speech"):
         sys.exit("TRANSCRIBER='google' cannot be used: it needs pip install -r requirements-google.txt")
-    if not hasattr(os, "posix_spawn"):
-        logger.warning("No transcripts: they need Linux or macOS")
+    if _obstacle(settings):
         return None
     if kind in _PROVIDERS:
         module = "mediastreams.transcription.provider_process"
         return EngineProcess(_PROVIDERS[kind], module, environment(settings), kind)
-    if not _is_installed("moonshine_voice"):
-        why = "moonshine-voice is not installed (pip install -r requirements-transcription.txt)"
-        logger.log(logging.INFO if kind is None else logging.WARNING, "No transcripts: %s", why)
-        return None
     return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment(settings))
+
+
+def log_obstacle(settings: Settings) -> None:
+    """Log what there would have to be for transcripts, where they are wanted and there are none."""
+    if _is_wanted(settings) and (obstacle := _obstacle(settings)):
+        level = logging.INFO if settings.transcriber is None else logging.WARNING
+        logger.log(level, "No transcripts: %s", obstacle)
+
+
+def _is_wanted(settings: Settings) -> bool:
+    is_read = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
+    return is_read and settings.transcriber != "off"
+
+
+def _obstacle(settings: Settings) -> str:
+    """Return why there can be no transcripts; "" where there can."""
+    if not hasattr(os, "posix_spawn"):
+        return "they need Linux or macOS"
+    if settings.transcriber in (None, "local") and not _is_installed("moonshine_voice"):
+        return "moonshine-voice is not installed (pip install -r requirements-transcription.txt)"
+    return ""
 
 
 def _is_installed(module: str) -> bool:
