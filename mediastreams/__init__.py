@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mediastreams.streams.transcript import Transcript
     from mediastreams.text import elide
 
+__version__ = "1.0.0.dev0"
+
 __all__ = [
     "Consumer",
     "MediaStreams",

@@ -9,11 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from mediastreams import __version__
 from mediastreams.exceptions import MediaStreamsError
 
 
@@ -205,6 +206,36 @@ def load() -> Settings:
         return Settings.read(os.environ, _dotenv())
     except SettingError as error:
         sys.exit(str(error))
+
+
+def with_arguments(settings: Settings) -> Settings:
+    """Return `settings` with what the program's command line says: `--host`, `--port`.
+
+    `--help` and `--version` print and end the program; what it does not know ends it with 2 and its usage.
+    """
+    import argparse  # only `python app.py` has this command line
+
+    parser = argparse.ArgumentParser(
+        description="Receives the audio of live phone calls from Twilio.",
+        epilog="All settings, in the environment or in .env: see docs/settings.md.",
+        allow_abbrev=False,
+    )
+    options = {"host": "http_server_host", "port": "http_server_port"}
+    for option, name in options.items():
+        help = f"as {name.upper()} ({getattr(settings, name)})"
+        parser.add_argument(f"--{option}", metavar=option.upper(), help=help)
+    parser.add_argument("--version", action="version", version=f"mediastreams {__version__}")
+    arguments = parser.parse_args()
+    changed = {}
+    for option, name in options.items():
+        if (text := getattr(arguments, option)) is None:
+            continue
+        kind: _Kind = Settings.__dataclass_fields__[name].metadata["kind"]
+        try:
+            changed[name] = kind.read(text)
+        except ValueError:
+            parser.error(f"--{option} {text}: it must be {kind.allowed}")
+    return replace(settings, **changed)
 
 
 def environment(settings: Settings) -> dict[str, str]:

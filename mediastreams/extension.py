@@ -81,9 +81,11 @@ class MediaStreams:
     def serve(self) -> None:
         """Serve the application until SIGINT or SIGTERM, and drain; see `serve`.
 
+        The program's command line may say where to listen (`config.with_arguments`).
         It prints the address. Where the log goes to a terminal and shows INFO, the terminal's last lines show
         who is speaking and what is being said.
         """
+        self.settings = self.state.settings = config.with_arguments(self.settings)
         serve(self._app, self.state, self._announce)
         if self._console:
             self._console.close()

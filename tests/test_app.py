@@ -5,16 +5,17 @@ import re
 
 import pytest
 from support.calls import CAPTURED, VECTORS, say
-from support.server import ROOT, SECONDS, run_caller
+from support.server import ROOT, SECONDS, run, run_caller
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+import mediastreams
 from mediastreams.protocol.messages import Dtmf, DtmfMetadata, Mark, MarkMetadata
 
 
 def test_it_is_one_screen_and_reads_like_the_tutorial():
     source = (ROOT / "app.py").read_text()
-    assert source.count("\n") <= 80
+    assert source.count("\n") < 60
     for line in (
         "app = Flask(__name__)",
         "sockets = Sockets(app)",
@@ -131,3 +132,36 @@ def test_a_failure_in_the_route_shows_its_stream_once(start_server, tmp_path):
     printed = server.stop()
     assert printed.count("Traceback") == 1
     assert printed.count("in stream MZ" + "a1" * 16) == 1
+
+
+class TestCommandLine:
+    def test_help_names_every_option(self):
+        result = run("app.py", "--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        for option in ("--host HOST", "--port PORT", "--version", "docs/settings.md"):
+            assert option in result.stdout
+
+    def test_version(self):
+        result = run("app.py", "--version")
+        assert (result.returncode, result.stdout) == (0, f"mediastreams {mediastreams.__version__}\n")
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (["--prot", "8080"], "unrecognized arguments: --prot 8080"),
+            (["8080"], "unrecognized arguments: 8080"),
+            (["--po", "8080"], "unrecognized arguments: --po 8080"),
+            (["--port", "http"], "--port http: it must be a port number from 0 to 65535"),
+            (["--host", "a b"], "--host a b: it must be a host name or an IP address of this machine"),
+            (["--port"], "argument --port: expected one argument"),
+        ],
+    )
+    def test_what_it_does_not_know_is_refused(self, arguments, error):
+        result = run("app.py", *arguments)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith("usage: app.py [-h] [--host HOST] [--port PORT] [--version]\n")
+        assert result.stderr.endswith(f"app.py: error: {error}\n")
+
+    def test_it_wins_over_the_settings(self, start_server):
+        server = start_server("app.py", "--port", "0", "--host", "127.0.0.2", HTTP_SERVER_PORT="1")
+        assert f"Server listening on: http://127.0.0.2:{server.port}" in server.lines

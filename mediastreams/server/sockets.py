@@ -105,7 +105,10 @@ def _upgrade(environ: "WSGIEnvironment", run: Callable[[Any], None]) -> None:
     elif upgrade := environ.get(UPGRADE):
         upgrade(run)
     else:
-        raise refusal(501, "This server cannot speak WebSocket: start it with `python app.py`.")
+        text = "This server cannot speak WebSocket: start it with `python app.py`."
+        # On the console too: that is what a person reads who has started it with `flask run`.
+        logger.error(text, extra={"limit": "refusals with 501"})
+        raise refusal(501, text)
 
 
 class Sockets(flask_sockets.Sockets):  # type: ignore[misc]

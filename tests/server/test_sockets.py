@@ -137,13 +137,15 @@ def test_a_key_error_of_the_function_is_seen(server, open_socket):
     assert server.stop().count("Traceback") == 1
 
 
-def test_a_server_that_cannot_upgrade_says_so(tmp_path):
+def test_a_server_that_cannot_upgrade_says_so(caplog):
     namespace = {"__name__": "own"}
     exec(APP, namespace)  # its `serve` is not called
     client = namespace["app"].test_client()
     response = client.get("/echo", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
     assert response.status_code == 501
-    assert "python app.py" in response.text
+    text = "This server cannot speak WebSocket: start it with `python app.py`."
+    assert response.text == f"{text}\n"
+    assert [record.getMessage() for record in caplog.records] == [text]
 
 
 def test_gevent_websockets_own_handler_serves_too(start_server, tmp_path):
