@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mediastreams.config import Settings, load
+    from mediastreams.config import Settings, __version__, load
     from mediastreams.consumers.base import Consumer
     from mediastreams.exceptions import MediaStreamsError
     from mediastreams.extension import MediaStreams
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mediastreams.streams.stream import Stream
     from mediastreams.streams.transcript import Transcript
     from mediastreams.text import elide
-
-__version__ = "1.0.0.dev0"
 
 __all__ = [
     "Consumer",
@@ -39,6 +37,7 @@ __all__ = [
     "Stream",
     "Transcript",
     "WebSocket",
+    "__version__",
     "elide",
     "load",
 ]
@@ -53,6 +52,7 @@ _MODULES = {
     "Stream": "streams.stream",
     "Transcript": "streams.transcript",
     "WebSocket": "server.websocket",
+    "__version__": "config",
     "elide": "text",
     "load": "config",
 }

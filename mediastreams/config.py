@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from mediastreams import __version__
 from mediastreams.exceptions import MediaStreamsError
+
+__version__ = "1.0.0.dev0"
 
 
 class SettingError(MediaStreamsError):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from support.server import run
 
@@ -39,11 +41,13 @@ def test_the_public_names():
         "Stream",
         "Transcript",
         "WebSocket",
+        "__version__",
         "elide",
         "load",
     ]
     assert mediastreams.__all__ == names
-    for name in names:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", mediastreams.__version__)
+    for name in set(names) - {"__version__"}:
         value = getattr(mediastreams, name)
         assert value.__name__ == name
         assert value.__module__.startswith("mediastreams.")
