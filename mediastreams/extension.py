@@ -9,9 +9,10 @@ from flask import Flask
 
 from mediastreams import config, log, terminal
 from mediastreams.config import Settings
-from mediastreams.consumers.feeds import Consumers, Factory, Feed
+from mediastreams.consumers.feeds import Feed
 from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.recording import Recording, unusable
+from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.protocol.messages import Start
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
@@ -23,6 +24,7 @@ from mediastreams.transcription.transcriber import Transcriber, TranscriptDispla
 from mediastreams.web import metrics
 from mediastreams.web.addresses import addresses
 from mediastreams.web.health import Health
+from mediastreams.web.lateness import Lateness
 from mediastreams.web.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ class MediaStreams:
 
     def open(self, ws: WebSocket) -> Stream:
         """Return the stream of a WebSocket that a route got: a context manager, see `Stream`."""
-        return Stream(ws, self.settings, self._streams, metrics.handled)
+        return Stream(ws, self.settings, self._streams, Lateness(metrics.handled).sample)
 
     def register(self, factory: Factory) -> Factory:
         """Add a consumer: a subclass of `Consumer`, or what else makes one of a `Stream`. Returns it."""
