@@ -9,7 +9,6 @@ from flask import Flask
 
 from mediastreams import config, log, terminal
 from mediastreams.config import Settings
-from mediastreams.consumers.feeds import Feed
 from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.recording import Recording, unusable
 from mediastreams.consumers.registry import Consumers, Factory
@@ -17,7 +16,7 @@ from mediastreams.protocol.messages import Start
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
-from mediastreams.streams.stream import Stream
+from mediastreams.streams.stream import Put, Stream
 from mediastreams.terminal import Console
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
@@ -124,7 +123,7 @@ class _CountedStreams:
         self._live: set[Stream] = set()
         self._counting: gevent.Greenlet[[], None] | None = None
 
-    def begin(self, stream: Stream, message: Start) -> Sequence[Feed]:
+    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
         self._live.add(stream)
         if not self._counting:
             self._counting = gevent.spawn(self._count)

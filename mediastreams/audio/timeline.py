@@ -71,9 +71,9 @@ class TrackTimeline:
     stream's messages calls `add`; other threads may read.
     """
 
-    chunks: int
+    chunks: int = 0
     """How many chunks were added."""
-    bytes: int
+    bytes: int = 0
     """How many bytes of audio they have, one sample each."""
     first: int
     """The position of the first sample."""
@@ -81,9 +81,9 @@ class TrackTimeline:
     """The position behind the last sample."""
     gaps: list[range]
     """Positions without audio: the latest 1,000 gaps."""
-    missing: int
+    missing: int = 0
     """How many samples all gaps have together."""
-    discontinuity: Discontinuity | None
+    discontinuity: Discontinuity | None = None
     """How the last chunk does not continue the track; None where it does."""
 
     def __init__(self, timestamp: int, beside: "TrackTimeline | None" = None) -> None:
@@ -95,13 +95,9 @@ class TrackTimeline:
             position = due + beside.end - beside._due  # it lags as much
         self._due: int = due  # where the next chunk is due by its timestamp; `end` is where it is put
         self._began: float = beside._began if beside else time.monotonic()
-        self.chunks = 0
-        self.bytes = 0
         self.first: int = position
         self.end: int = position
         self.gaps = []
-        self.missing = 0
-        self.discontinuity = None
 
     def add(self, timestamp: int, samples: int) -> int:
         """Add a chunk of so many samples and return its position."""

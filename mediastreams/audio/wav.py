@@ -32,14 +32,12 @@ class WavFile:
     Raises `FileExistsError` where the file exists, and `OSError` where it cannot be written. For one thread.
     """
 
-    origin: int | None
+    origin: int | None = None
     """The position of the file's first sample: the least of the first `flush`. None before."""
-    samples: int
+    samples: int = 0
     """How many samples each channel has in the file."""
 
     def __init__(self, path: Path, channels: int) -> None:
-        self.origin = None
-        self.samples = 0
         self._channels = channels
         self._starts = [0] * channels  # the position of each channel's audio that is not written yet
         self._gathered = [bytearray() for _ in range(channels)]

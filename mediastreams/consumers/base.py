@@ -5,13 +5,8 @@
         def media(self, message: Media) -> None:
             ...
 
-Each stream gets an object of its own, made when the stream starts. Its methods are called one after the
-other, in the order of the messages, in a thread beside the server's: a consumer may wait, write to a disk or
-ask another machine. It is called 5 times a second, for the messages that have come since. When 6,000 messages
-wait for it (a minute of both tracks), the oldest are dropped, counted and logged. Where it raises, that is
-logged once with the stream's SID, and it gets nothing more. The call and the other consumers go on.
-
-Python runs one thread at a time: heavy computing belongs into a process of its own.
+A consumer may wait, write to a disk or ask another machine. One that is too slow loses the oldest messages,
+one that raises gets nothing more; the call and the other consumers go on. See docs/consumers.md.
 """
 
 from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track
@@ -20,9 +15,9 @@ from mediastreams.streams.transcript import Transcript
 
 
 class Consumer:
-    """One stream's consumer; a subclass has those of the methods that it needs.
+    """One stream's consumer, made when the stream starts; a subclass has those of the methods that it needs.
 
-    The methods are called in a native thread, one at a time.
+    They are called one at a time, in the order of the messages, in a native thread beside the server's.
     """
 
     stream: Stream

@@ -39,18 +39,12 @@ class Feed:
     thread of the kind's at a time, all else for the server's thread.
     """
 
-    is_due: bool
-    """Whether a thread was asked to run it."""
-    next_run: float
-    """When it may run again, on the monotonic clock."""
-    finished: Event
-    """Set when the consumer has finished or failed."""
-
     def __init__(self, kind: "Kind", make: Make, stream: Stream, start: Start) -> None:
         self.kind = kind
-        self.is_due = False
-        self.next_run = 0.0
-        self.finished = Event()
+        self.name = kind.name  # for the log; when the consumer is made, its class
+        self.is_due = False  # a thread was asked to run it
+        self.next_run = 0.0  # the earliest, on the monotonic clock
+        self.finished = Event()  # the consumer has finished, or failed
         self._make = make
         self._stream = stream
         self._start: Start | None = start  # until the consumer got it
@@ -61,11 +55,6 @@ class Feed:
         self._is_finished = False
         self._consumer: Consumer | None = None
         self._loop: Any = get_hub().loop
-
-    @property
-    def name(self) -> str:
-        """The consumer's class for the log; before the consumer is made, what makes it."""
-        return self.kind.name if self._consumer is None else type(self._consumer).__name__
 
     @property
     def _label(self) -> str:
@@ -144,6 +133,7 @@ class Feed:
     def _run(self) -> None:
         if self._start is not None:
             self._consumer = self._make(self._stream)
+            self.name = type(self._consumer).__name__
             self._consumer.start(self._start)
             self._start = None
         consumer = self._consumer
@@ -195,12 +185,16 @@ class Kind:
     """
 
     def __init__(self, factory: Callable[..., Consumer], every: float, *, publishes: bool = False) -> None:
-        """Make the kind of a factory whose feeds run every so many seconds.
-
-        `publishes`: its consumers are recognisers, the factory takes `publish` as well.
-        """
+        """`every`: how often its feeds run, in seconds. `publishes`: what it makes is a recogniser."""
+        made_by = getattr(factory, "func", factory)  # of a functools.partial
+        methods = ("media", "audio", "dtmf", "mark", "flush")
         self.factory = factory
+        self.name: str = getattr(made_by, "__name__", repr(made_by))
         self.publishes = publishes
+        # Whether the consumers want more than transcripts, as far as can be told.
+        self.wants_messages = not isinstance(made_by, type) or any(
+            getattr(made_by, name) is not getattr(Consumer, name) for name in methods
+        )
         self.feeds: set[Feed] = set()
         self._every = every
         self._due: deque[Feed] = deque()
@@ -208,27 +202,6 @@ class Kind:
         self._runs = 0  # of feeds
         self._runs_before = -1  # the last tick
         self._pool: ThreadPool | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of what makes its consumers."""
-        made_by = getattr(self.factory, "func", self.factory)  # of a functools.partial
-        return getattr(made_by, "__name__", repr(made_by))
-
-    @property
-    def wants_messages(self) -> bool:
-        """Whether its consumers want more than transcripts, as far as can be told."""
-        cls = getattr(self.factory, "func", self.factory)
-        methods = ("media", "audio", "dtmf", "mark", "flush")
-        return not isinstance(cls, type) or any(
-            getattr(cls, name) is not getattr(Consumer, name) for name in methods
-        )
-
-    def open(self, make: Make, stream: Stream, start: Start) -> Feed:
-        """Return the feed of a new stream."""
-        feed = Feed(self, make, stream, start)
-        self.feeds.add(feed)
-        return feed
 
     def tick(self) -> None:
         """Run the feeds that are due; in one more thread where the others are stuck."""

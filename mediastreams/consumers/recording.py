@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _MAX_NOTED = 1000  # keys, and marks
 _MAX_LENGTH = 200  # characters of each
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _MAX_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
 
 
@@ -62,13 +61,12 @@ class Recording(Consumer):
         self._wav: WavFile | None = None
         self._error: str | None = None  # why it has ended before its time
         self._channels: dict[Track, int] = {}
-        self._first: int | None = None  # the position of the first sample, and that behind the last
-        self._end = 0
+        self._end = 0  # the position behind the last sample
         self._transcripts: list[Transcript] = []
         self._saved_transcripts = 0  # how many of them are in the file
-        self._dtmf: list[dict[str, Any]] = []
-        self._marks: list[dict[str, Any]] = []
-        self._warned: set[str] = set()
+        self._dtmf: list[tuple[str, int]] = []  # each key with its position
+        self._marks: list[tuple[str, int]] = []
+        self._logged: set[str] = set()
 
     def start(self, message: Start) -> None:
         """Create both files."""
@@ -81,18 +79,10 @@ class Recording(Consumer):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._create(message.stream_sid)
         except OSError as error:
-            folder, why = str(self._folder), error.strerror
-            logger.error(
-                "Stream %s: not recorded, RECORDINGS_DIR=%r cannot be used: %s", self.stream.name, folder, why
-            )
+            why = f"RECORDINGS_DIR={str(self._folder)!r} cannot be used: {error.strerror}"
+            logger.error("Stream %s: not recorded, %s", self.stream.name, why)
             return
-        try:
-            self._save_metadata()
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                self._give_up(error)
-            else:
-                self._log_no_metadata(error)
+        self._save_metadata()
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Put the audio at its position."""
@@ -100,11 +90,10 @@ class Recording(Consumer):
         if wav is None or self._error is not None:
             return
         if track not in self._channels:
-            self._warn_once(f"{track} is not among its tracks, not recorded")
+            self._log_once(f"{track} is not among its tracks, not recorded")
             return
         if wav.origin is not None and position < wav.origin:
-            self._warn_once(f"audio of {track} from before the recording began is left out")
-        self._first = position if self._first is None else min(self._first, position)
+            self._log_once(f"audio of {track} from before the recording began is left out")
         self._end = max(self._end, position + len(payload))
         try:
             wav.put(self._channels[track], position, payload)
@@ -114,12 +103,12 @@ class Recording(Consumer):
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
         if len(self._dtmf) < _MAX_NOTED:
-            self._dtmf.append({"digit": message.dtmf.digit[:_MAX_LENGTH], "at": self._seconds(self._end)})
+            self._dtmf.append((message.dtmf.digit[:_MAX_LENGTH], self._end))
 
     def mark(self, message: Mark) -> None:
         """Note the mark and when it came back."""
         if len(self._marks) < _MAX_NOTED:
-            self._marks.append({"name": message.mark.name[:_MAX_LENGTH], "at": self._seconds(self._end)})
+            self._marks.append((message.mark.name[:_MAX_LENGTH], self._end))
 
     def transcript(self, transcript: Transcript) -> None:
         """Keep a final text."""
@@ -132,9 +121,9 @@ class Recording(Consumer):
             return
         try:
             self._wav.flush()
-            self._save_transcripts()
         except OSError as error:
             self._give_up(error)
+        self._save_transcripts()
 
     def stop(self) -> None:
         """Write the rest, and the JSON file as it is at the end."""
@@ -145,13 +134,8 @@ class Recording(Consumer):
                 self._wav.close()
             except OSError as error:
                 self._give_up(error)
-        try:
-            self._save_transcripts()
-            self._save_metadata()
-        except OSError as error:
-            if self._error is None:
-                self._log_no_metadata(error)
-            return
+        self._save_transcripts()
+        self._save_metadata()
         if self._error is None:
             seconds = self._wav.samples / RATE
             logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
@@ -175,21 +159,15 @@ class Recording(Consumer):
         with contextlib.suppress(OSError):
             self._wav.close()
 
-    def _log_no_metadata(self, error: OSError) -> None:
-        path, why = self._path.with_suffix(".json"), error.strerror
-        logger.error("Stream %s: %s cannot be written: %s", self.stream.name, path, why)
-
-    def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            logger.warning("Stream %s: %s", self.stream.name, text)
+    def _log_once(self, text: str, level: int = logging.WARNING) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            logger.log(level, "Stream %s: %s", self.stream.name, text)
 
     def _seconds(self, position: int) -> float:
         """Return where in the file a position is, in seconds to the millisecond; 0.0 before its beginning."""
-        origin = self._wav.origin if self._wav is not None else None
-        if origin is None:
-            origin = self._first or 0
-        return _rounded(max(position - origin, 0))
+        assert self._wav is not None
+        return _rounded(max(position - (self._wav.origin or 0), 0))
 
     def _save_transcripts(self) -> None:
         if len(self._transcripts) > self._saved_transcripts:
@@ -200,7 +178,7 @@ class Recording(Consumer):
         self._save(".json", json.dumps(self._metadata(), indent=2, ensure_ascii=False) + "\n")
 
     def _save(self, suffix: str, text: str) -> None:
-        """Replace the file of this suffix, completely or not at all. Raises `OSError`."""
+        """Replace the file of this suffix, completely or not at all."""
         path = self._path.with_suffix(suffix)
         draft = self._path.with_suffix(f"{suffix}.part")
         try:
@@ -209,10 +187,11 @@ class Recording(Consumer):
                 # A peer's words may hold half of a surrogate pair, which has no UTF-8.
                 file.write(text.encode(errors="backslashreplace"))
             draft.replace(path)
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
-            raise
+            if self._error is None:  # else it has been logged that there is no room
+                self._log_once(f"{path} cannot be written: {error.strerror}", logging.ERROR)
 
     def _metadata(self) -> dict[str, Any]:
         stream, wav = self.stream, self._wav
@@ -238,8 +217,8 @@ class Recording(Consumer):
                 {"sequenceNumber": numbers.start, "messages": len(numbers), "at": self._seconds(position)}
                 for numbers, position in stream.losses
             ],
-            "dtmf": self._dtmf,
-            "marks": self._marks,
+            "dtmf": [{"digit": digit, "at": self._seconds(position)} for digit, position in self._dtmf],
+            "marks": [{"name": name, "at": self._seconds(position)} for name, position in self._marks],
             "transcripts": [
                 {"track": t.track, "text": t.text, "start": round(t.start, 3), "end": round(t.end, 3)}
                 for t in self._transcripts

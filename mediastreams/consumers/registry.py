@@ -14,7 +14,7 @@ import gevent
 from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.feeds import Feed, Kind, Make
 from mediastreams.protocol.messages import Start
-from mediastreams.streams.stream import Stream
+from mediastreams.streams.stream import Put, Stream
 from mediastreams.streams.transcript import Transcript
 
 TICK_SECONDS = 0.1
@@ -52,8 +52,8 @@ class Consumers:
         """Have streams transcribed by what `factory` makes; any thread may call its `publish`."""
         self._kinds.append(Kind(factory, EVERY, publishes=True))
 
-    def begin(self, stream: Stream, message: Start) -> Sequence[Feed]:
-        """Make the feeds of a stream that has started; return those that take its messages."""
+    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+        """Make the feeds of a stream that has started; return what takes its messages."""
         readers: list[Feed] = []
 
         def publish(transcript: Transcript) -> None:
@@ -63,12 +63,13 @@ class Consumers:
         feeds = []
         for kind in self._kinds:
             make = partial(kind.factory, publish=publish) if kind.publishes else kind.factory
-            feeds.append(kind.open(make, stream, message))
+            feeds.append(Feed(kind, make, stream, message))
+            kind.feeds.add(feeds[-1])
         readers += [feed for feed in feeds if not feed.kind.publishes]
         self._feeds[stream] = feeds
         if feeds and not self._ticking:
             self._ticking = gevent.spawn(self._tick)
-        return [feed for feed in feeds if feed.kind.wants_messages]
+        return [feed.put for feed in feeds if feed.kind.wants_messages]
 
     def end(self, stream: Stream) -> None:
         """Let a stream's consumers finish, a recogniser first; wait for them, 3 s in all."""

@@ -51,7 +51,7 @@ class Playback:
     has ended. For the route's greenlet.
     """
 
-    returned_mark: SentMark | None
+    returned_mark: SentMark | None = None
     """The mark that came back last; None before, and where it is not among the latest 1,000 that wait."""
 
     def __init__(self, stream_sid: str, send: Callable[[str], None]) -> None:
@@ -59,7 +59,6 @@ class Playback:
         self._send = send
         self._played_at = 0.0  # on the monotonic clock: when what was sent has been played
         self._marks: deque[SentMark] = deque(maxlen=_MAX_MARKS)  # that wait
-        self.returned_mark = None
 
     @property
     def seconds(self) -> float:

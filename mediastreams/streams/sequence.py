@@ -25,19 +25,16 @@ class SequenceTracker:
     For the thread that receives its messages; other threads may read the attributes.
     """
 
-    due: int
+    due: int = -1
     """The number of the next message; -1 before `start`."""
-    lost: int
+    lost: int = 0
     """How many messages did not come."""
-    late: int
+    late: int = 0
     """How many came after a later one, or again."""
     losses: list[Loss]
     """The latest 1,000 losses."""
 
     def __init__(self) -> None:
-        self.due = -1
-        self.lost = 0
-        self.late = 0
         self.losses = []
         self._unnumbered = 0
 
@@ -69,7 +66,7 @@ class SequenceTracker:
 
     def _found(self, number: int) -> bool:
         """Take a number out of the losses; return whether it was there."""
-        i = bisect_right(self.losses, number, key=_stop)
+        i = bisect_right(self.losses, number, key=lambda loss: loss.numbers.stop)
         if i == len(self.losses) or number not in self.losses[i].numbers:
             return False
         missing, position = self.losses[i]
@@ -78,7 +75,3 @@ class SequenceTracker:
         self.losses[i : i + 1] = [Loss(part, position) for part in parts if part]
         del self.losses[:-_MAX_LOSSES]
         return True
-
-
-def _stop(loss: Loss) -> int:
-    return loss.numbers.stop

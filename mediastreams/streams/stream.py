@@ -9,6 +9,7 @@ the stream to the consumers.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -63,20 +64,15 @@ class Connection(Protocol):
 
 # A message, the position of its first sample, and the positions for which no audio came before (None: all).
 Chunk = tuple[Media, int, list[range] | None]
-
-
-class Feed(Protocol):
-    """What a stream needs of one consumer's queue (`feeds.Feed` has it)."""
-
-    def put(self, item: Chunk | Dtmf | Mark) -> None:
-        """Queue a chunk of audio, a key or a mark."""
+# Puts a chunk of audio, a key or a mark into the queue of one consumer.
+Put = Callable[[Chunk | Dtmf | Mark], None]
 
 
 class Consumers(Protocol):
     """What a stream needs of its consumers (`registry.Consumers` has it)."""
 
-    def begin(self, stream: "Stream", message: Start) -> Sequence[Feed]:
-        """Make the feeds of a stream that has started; return those that take its messages."""
+    def begin(self, stream: "Stream", message: Start) -> Sequence[Put]:
+        """Begin with a stream that has started; return what takes its messages."""
 
     def end(self, stream: "Stream") -> None:
         """Let the stream's consumers finish, and wait for them."""
@@ -97,21 +93,21 @@ class Stream:
     threads of their own.
     """
 
-    start: Start | None
+    start: Start | None = None
     """The `start` message, None until it came."""
     stopped: bool
     """Whether the `stop` message came."""
-    received: int
+    received: int = 0
     """How many messages came, of every kind."""
-    bad: int
+    bad: int = 0
     """How many of them were malformed, out of order, or of another stream, and so ignored."""
     tracks: dict[Track, TrackTimeline]
     """The timeline of each track of which audio came."""
-    started_at: datetime | None
+    started_at: datetime | None = None
     """When `start` came, in UTC; None before."""
-    ended_at: datetime | None
+    ended_at: datetime | None = None
     """When the `with` block was left, in UTC; None before."""
-    ending: str
+    ending: str = ""
     """How it ended, "" before: `stop`; else `failed` where an exception left the block; else as the WebSocket
     did: `peer closed` or `server closed` with the code, `dropped`, `timed out` or `drained`."""
 
@@ -129,22 +125,16 @@ class Stream:
         """
         self._websocket = websocket
         self._consumers = consumers
-        self._feeds: Sequence[Feed] = ()
+        self._puts: Sequence[Put] = ()
         self._settings = settings
         self._playback: Playback | None = None
         self._on_sample = on_sample
         self._sequence = SequenceTracker()
         self._sid = ""
         self._warned: set[str] = set()
-        self._others: dict[str, int] = {}  # messages by event, without media
-        self.start = None
+        self._others: Counter[str] = Counter()  # messages by event, without media
         self.stopped = False
-        self.received = 0
-        self.bad = 0
         self.tracks = {}
-        self.started_at = None
-        self.ended_at = None
-        self.ending = ""
 
     def __enter__(self) -> Self:
         self._websocket.stream = self
@@ -227,23 +217,24 @@ class Stream:
             message = parse(data)
         except MessageError as error:
             self._sequence.add_unnumbered()
-            self._count("invalid")
+            self._others["invalid"] += 1
             self._bad(error.path, str(error))
             return None
         if isinstance(message, Media):
             return self._media(message)
-        self._count(message.event)
+        self._others[message.event] += 1
         if not self._is_usable(message):
             return None
         if isinstance(message, Start):
             return self._begin(message)
         if isinstance(message, Stop):
             self.stopped = True
-        elif isinstance(message, Dtmf | Mark):
-            if isinstance(message, Mark):
-                self._match(message.mark.name)
-            for feed in self._feeds:
-                feed.put(message)
+            return message
+        if isinstance(message, Mark) and self._playback and not self._playback.returned(message.mark.name):
+            self._warn("mark", f"Twilio returned a mark that was not sent: {message.mark.name}")
+        if isinstance(message, Dtmf | Mark):
+            for put in self._puts:
+                put(message)
         return message
 
     def summary(self) -> str:
@@ -273,12 +264,8 @@ class Stream:
         if message.start.custom_parameters.get(PARAMETER) == VALUE:
             self._playback = Playback(self._sid, self._websocket.send)
         if self._consumers is not None:
-            self._feeds = self._consumers.begin(self, message)
+            self._puts = self._consumers.begin(self, message)
         return message
-
-    def _match(self, mark: str) -> None:
-        if self._playback is not None and not self._playback.returned(mark):
-            self._warn("mark", f"Twilio returned a mark that was not sent: {mark}")
 
     def _media(self, message: Media) -> Media | None:
         number, sequence = message.sequence_number, self._sequence
@@ -300,8 +287,8 @@ class Stream:
         if not number & _SAMPLED and self._on_sample is not None:
             self._on_sample(media.timestamp)
         chunk = message, position, filled
-        for feed in self._feeds:
-            feed.put(chunk)
+        for put in self._puts:
+            put(chunk)
         return message
 
     def _warn_of(self, discontinuity: Discontinuity, media: MediaMetadata) -> None:
@@ -333,9 +320,6 @@ class Stream:
     def _end(self) -> int:
         """Return the position behind all audio, 0 without any."""
         return max((track.end for track in list(self.tracks.values())), default=0)
-
-    def _count(self, event: str) -> None:
-        self._others[event] = self._others.get(event, 0) + 1
 
     def _bad(self, kind: str, text: str) -> None:
         self.bad += 1

@@ -24,6 +24,7 @@ from websockets.sync.client import connect
 from mediastreams.audio import mulaw
 from mediastreams.audio.wav import WavFile
 from mediastreams.config import Settings
+from mediastreams.consumers import recording as module
 from mediastreams.consumers.recording import Recording
 from mediastreams.protocol.messages import (
     Mark,
@@ -517,10 +518,10 @@ class TestFiles:
         stream.receive(start().to_json())
         recording = Recording(stream, str(tmp_path))
 
-        def save(suffix, text):
+        def open_json(path, flags):
             raise OSError(errno.EMFILE, "Too many open files")
 
-        monkeypatch.setattr(recording, "_save", save)
+        monkeypatch.setattr(module, "open_private", open_json)
         recording.start(stream.start)
         hand_over(recording, media(2, 0))
         monkeypatch.undo()
