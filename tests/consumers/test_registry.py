@@ -126,6 +126,16 @@ class TestTranscripts:
         expected = [*((f"{n}", False) for n in range(1, 6)), ("last", True), ("words", True), "stop"]
         assert got == {"one": expected, "other": expected}
 
+    def test_what_reads_only_transcripts_gets_no_messages(self, consumers, recogniser):
+        class Reader(Consumer):
+            def transcript(self, transcript):
+                pass
+
+        consumers.register(Reader)
+        stream = Stream(FakeConnection(), Settings())
+        assert len(consumers.begin(stream, start())) == 2  # for Noting and the recogniser
+        consumers.end(stream)
+
     def test_none_of_another_stream(self, consumers, recogniser):
         got = []
 
