@@ -15,7 +15,7 @@ Small steps may add up: a track may lag behind its timestamps by up to 1 %. From
 """
 
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
@@ -28,8 +28,6 @@ _MAX_AHEAD = 20 * SAMPLES_PER_MS  # what many small steps ahead may add up to
 _MAX_BEHIND = 20 * SAMPLES_PER_MS  # and behind, beside 1 % of the time
 _IMPLAUSIBLE = 3600 * RATE
 MAX_GAPS = 1000  # that are remembered; audio for an older one comes too late
-
-_stop = attrgetter("stop")
 
 
 class PositionMap:
@@ -145,17 +143,13 @@ class TrackTimeline:
             self.gaps.insert(0, range(start, self.first))
             self.missing += self.first - start
             self.first = start
-        filled = []
-        begin = end = bisect_right(self.gaps, start, key=_stop)
-        left: list[range] = []
-        while end < len(self.gaps) and self.gaps[end].start < stop:
-            gap = self.gaps[end]
-            part = range(max(gap.start, start), min(gap.stop, stop))
-            filled.append(part)
-            self.missing -= len(part)
-            left += filter(None, (range(gap.start, part.start), range(part.stop, gap.stop)))
-            end += 1
-        self.gaps[begin:end] = left
+        begin = bisect_right(self.gaps, start, key=attrgetter("stop"))
+        end = bisect_left(self.gaps, stop, key=attrgetter("start"))
+        touched = self.gaps[begin:end]
+        filled = [range(max(gap.start, start), min(gap.stop, stop)) for gap in touched]
+        rest = [part for gap in touched for part in (range(gap.start, start), range(stop, gap.stop)) if part]
+        self.gaps[begin:end] = rest
+        self.missing -= sum(map(len, filled))
         del self.gaps[:-MAX_GAPS]
         if stop > self.end:
             filled.append(range(self.end, stop))

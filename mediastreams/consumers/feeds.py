@@ -42,6 +42,7 @@ class Feed:
     def __init__(self, kind: "Kind", make: Make, stream: Stream, start: Start) -> None:
         self.kind = kind
         self.name = kind.name  # for the log; when the consumer is made, its class
+        self.missed = 0  # messages that were dropped
         self.is_due = False  # a thread was asked to run it
         self.next_run = 0.0  # the earliest, on the monotonic clock
         self.finished = Event()  # the consumer has finished, or failed
@@ -49,7 +50,6 @@ class Feed:
         self._stream = stream
         self._start: Start | None = start  # until the consumer got it
         self._waiting: deque[Chunk | Dtmf | Mark | Transcript] = deque()
-        self._dropped = 0
         self._has_ended = False
         self._is_stopped = False
         self._is_finished = False
@@ -82,18 +82,14 @@ class Feed:
         self._has_ended = True
         self.kind.run(self)
 
-    def close(self, waited: float) -> int:
-        """Log what the consumer missed, and whether it has not finished after `waited` seconds.
-
-        Returns how many messages it missed.
-        """
-        if self._dropped:
-            logger.warning("%s missed %d messages", self._label, self._dropped)
+    def close(self, waited: float) -> None:
+        """Log what the consumer missed, and whether it has not finished after `waited` seconds."""
+        if self.missed:
+            logger.warning("%s missed %d messages", self._label, self.missed)
         if not self.finished.is_set():
             logger.warning(
                 "%s has not finished within %g s, and is no longer waited for", self._label, waited
             )
-        return self._dropped
 
     def log_unfinished(self) -> None:
         """Log how many messages the consumer will not get, because the server ends."""
@@ -126,9 +122,9 @@ class Feed:
         while len(self._waiting) >= room:
             with contextlib.suppress(IndexError):  # the thread was faster
                 self._waiting.popleft()
-            if not self._dropped:
+            if not self.missed:
                 logger.warning("%s is too slow and misses messages", self._label)
-            self._dropped += 1
+            self.missed += 1
 
     def _run(self) -> None:
         if self._start is not None:
@@ -191,7 +187,7 @@ class Kind:
         self.factory = factory
         self.name: str = getattr(made_by, "__name__", repr(made_by))
         self.publishes = publishes
-        # Whether the consumers want more than transcripts, as far as can be told.
+        # Whether the consumers want more than transcripts, as far as the class shows.
         self.wants_messages = not isinstance(made_by, type) or any(
             getattr(made_by, name) is not getattr(Consumer, name) for name in methods
         )

@@ -1,13 +1,10 @@
 """Records a stream's audio as a WAV file, with a JSON file beside it that describes the call.
 
     <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.wav
-    <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.json
 
-and, where the stream is transcribed, a `.vtt` of the same name (`transcript`).
-
-The time is that of `start`, in UTC. One track is mono; of two, inbound is left and outbound right. Each
-chunk is at its position (`timeline`), so that a second in the file is a second of the call; missing audio is
-silence.
+The time is that of `start`, in UTC. A transcribed stream also has a `.vtt` file. One track is mono; of two,
+inbound is left and outbound right. Each chunk is at its position (`timeline`): a second in the file is a
+second of the call, and missing audio is silence.
 """
 
 import contextlib

@@ -54,18 +54,17 @@ class Consumers:
 
     def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
         """Make the feeds of a stream that has started; return what takes its messages."""
-        readers: list[Feed] = []
+        feeds: list[Feed] = []
 
         def publish(transcript: Transcript) -> None:
-            for feed in readers:
-                feed.transcript(transcript)
+            for feed in feeds:
+                if not feed.kind.publishes:
+                    feed.transcript(transcript)
 
-        feeds = []
         for kind in self._kinds:
             make = partial(kind.factory, publish=publish) if kind.publishes else kind.factory
             feeds.append(Feed(kind, make, stream, message))
             kind.feeds.add(feeds[-1])
-        readers += [feed for feed in feeds if not feed.kind.publishes]
         self._feeds[stream] = feeds
         if feeds and not self._ticking:
             self._ticking = gevent.spawn(self._tick)
@@ -93,9 +92,9 @@ class Consumers:
             for feed in feeds:
                 feed.finished.wait()
         for feed in feeds:
-            missed = feed.close(END_SECONDS)
-            if missed and self._on_missed is not None:
-                self._on_missed(feed.name, missed)
+            feed.close(END_SECONDS)
+            if feed.missed and self._on_missed is not None:
+                self._on_missed(feed.name, feed.missed)
 
     def _unfinished(self) -> list[Feed]:
         return [feed for kind in self._kinds for feed in kind.feeds if not feed.finished.is_set()]

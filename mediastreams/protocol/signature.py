@@ -20,7 +20,7 @@ def sign(auth_token: str, url: str, parameters: Parameters | None = None) -> str
     """Return the signature, in base64, of a request to `url` with these form parameters.
 
     A repeated parameter has an iterable of its values. The handshake of a Media Stream is a GET without
-    parameters; its `url` is the `wss://` address as it stands in the TwiML.
+    parameters; its `url` is the `wss://` address as in the TwiML.
     """
     signed = url
     for name, value in sorted((parameters or {}).items()):
@@ -48,10 +48,9 @@ def fault(
 def handshake_urls(base: str, path: str) -> list[str]:
     """Return the addresses that Twilio may have signed for a handshake at `path`.
 
-    `base` is where Twilio finds this server: `wss://host`, with or without a port, with or without a path
-    (the stream's own, or one that a proxy removes). Twilio signs the address as it stands in the TwiML; its
-    documentation leaves open whether with a port and with a slash at the end. None of these can be signed
-    without the token, so it is safe to accept any.
+    `base` is where Twilio finds this server: `wss://host`, with or without a port and a path (the stream's
+    own, or one that a proxy removes). Twilio signs the address of the TwiML; its documentation leaves open
+    whether with port and final slash. None can be signed without the token, so any is accepted.
     """
     parts = urlsplit(base)
     prefix = parts.path.rstrip("/")

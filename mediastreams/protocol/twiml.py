@@ -118,11 +118,9 @@ def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
     if track not in TRACKS or (bidirectional and track != "inbound_track"):
         allowed = "inbound_track" if bidirectional else ", ".join(TRACKS)
         raise TwimlError(31941, f'invalid track "{track}": it must be {allowed}')
-    parameters = {}
-    for parameter in element.iter("Parameter"):
-        name, value = parameter.get("name", ""), parameter.get("value", "")
+    parameters = {each.get("name", ""): each.get("value", "") for each in element.iter("Parameter")}
+    for name, value in parameters.items():
         check_parameter(name, value)
-        parameters[name] = value
     method = element.get("statusCallbackMethod", "POST")
     if method not in ("GET", "POST"):
         raise TwimlError(12200, f'invalid statusCallbackMethod "{method}": it must be GET or POST')

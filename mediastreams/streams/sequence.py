@@ -16,7 +16,7 @@ class Loss(NamedTuple):
     numbers: range
     """Their `sequenceNumber`s."""
     position: int
-    """Where the audio ended when the loss was noticed: see `timeline`."""
+    """Where the audio ended when the loss was noticed."""
 
 
 class SequenceTracker:
@@ -51,7 +51,7 @@ class SequenceTracker:
         """Count a message; `position` is where the audio ends.
 
         Returns `lost` where others are lost before it, `late` where it was lost itself until now, `repeat`
-        where it came before, "" where nothing is to be told.
+        where it came before, "" otherwise.
         """
         if number < self.due:
             self.late += 1
@@ -65,7 +65,7 @@ class SequenceTracker:
         return "lost"
 
     def _found(self, number: int) -> bool:
-        """Take a number out of the losses; return whether it was there."""
+        """Remove a number from the losses; return whether it was there."""
         i = bisect_right(self.losses, number, key=lambda loss: loss.numbers.stop)
         if i == len(self.losses) or number not in self.losses[i].numbers:
             return False

@@ -95,6 +95,10 @@ class Stream:
 
     start: Start | None = None
     """The `start` message, None until it came."""
+    name: str = "(not started)"
+    """The stream's SID, fit for a log; `(not started)` before `start`."""
+    is_bidirectional: bool = False
+    """Whether `playback` can be used: a `<Parameter>` of the TwiML says so, in `start`."""
     stopped: bool
     """Whether the `stop` message came."""
     received: int = 0
@@ -158,7 +162,7 @@ class Stream:
 
     @property
     def lost(self) -> int:
-        """How many messages never came, by their `sequenceNumber`."""
+        """How many messages did not come, by `sequenceNumber`."""
         return self._sequence.lost
 
     @property
@@ -172,22 +176,12 @@ class Stream:
         return self._sequence.losses
 
     @property
-    def name(self) -> str:
-        """The stream's SID, fit for a log; `(not started)` before `start`."""
-        return printable(self._sid) or "(not started)"
-
-    @property
     def seconds(self) -> float:
         """The time from the first audio of any track to the end of the last; 0.0 without audio."""
         if not self.tracks:
             return 0.0
         # A consumer may ask, in its thread, while a track is added: hence the list.
         return (self._end() - min(track.first for track in list(self.tracks.values()))) / RATE
-
-    @property
-    def is_bidirectional(self) -> bool:
-        """Whether `playback` can be used: a `<Parameter>` of the TwiML says so, in `start`."""
-        return self._playback is not None
 
     @property
     def playback(self) -> Playback:
@@ -259,9 +253,11 @@ class Stream:
             self._warn("mediaFormat", f"announces {message.start.media_format}, read as mu-law at 8 kHz")
         self.start = message
         self._sid = message.stream_sid
+        self.name = printable(self._sid) or self.name
         self._sequence.add_due(message.sequence_number)
         self.started_at = datetime.now(UTC)
         if message.start.custom_parameters.get(PARAMETER) == VALUE:
+            self.is_bidirectional = True
             self._playback = Playback(self._sid, self._websocket.send)
         if self._consumers is not None:
             self._puts = self._consumers.begin(self, message)
