@@ -29,7 +29,8 @@ def _code(sample: int) -> int:
     magnitude = min(abs(sample), 8158) + 33
     segment = magnitude.bit_length() - 6
     step = magnitude >> (segment + 1) & 0x0F
-    return (0x80 if sample < 0 else 0) ^ (segment << 4) ^ step ^ 0xFF
+    sign = 0x80 if sample < 0 else 0
+    return (sign | segment << 4 | step) ^ 0xFF
 
 
 # In the order of a 16-bit sample's unsigned value: four of them, shifted right, are one 14-bit sample.

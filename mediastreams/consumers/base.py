@@ -59,5 +59,5 @@ class Consumer:
         """
 
     def is_finished(self) -> bool:
-        """Return whether what `stop` has begun is done; called after it until it is, some times a second."""
+        """Return whether what `stop` has begun is done; asked several times a second, until it is."""
         return True

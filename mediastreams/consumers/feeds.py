@@ -177,7 +177,7 @@ def _hand_over(item: Chunk | Dtmf | Mark | Transcript, consumer: Consumer) -> No
 class Kind:
     """One registered factory: the feeds of the consumers it makes, and the threads that run them.
 
-    For the server's thread.
+    For the server's thread; `_run_due` is what the pool's threads run.
     """
 
     def __init__(self, factory: Callable[..., Consumer], every: float, *, publishes: bool = False) -> None:

@@ -20,7 +20,7 @@ class TestWhatAConsumerGets:
         call(consumers, CONNECTED, *messages, stop(7))
         assert notes == {SID: [*messages, "stop"]}
 
-    def test_nothing_that_is_of_no_use(self, consumers, notes):
+    def test_nothing_that_is_ignored(self, consumers, notes):
         call(consumers, start(), media(2, 0), media(2, 0), media(3, 20, sid=OTHER), stop(4), media(5, 40))
         assert notes == {SID: [start(), media(2, 0), "stop"]}
 
