@@ -1,12 +1,7 @@
 """The interface of a consumer: of a recording, of a recogniser, or of one of your own.
 
-    @streams.register
-    class Loudness(Consumer):
-        def media(self, message: Media) -> None:
-            ...
-
-A consumer may wait, write to a disk or ask another machine. One that is too slow loses the oldest messages,
-one that raises gets nothing more; the call and the other consumers go on. See docs/consumers.md.
+`@streams.register` adds one. It may wait, write to a disk or ask another machine. One that is too slow loses
+the oldest messages, one that raises gets nothing more; the call and the other consumers go on.
 """
 
 from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track

@@ -63,8 +63,9 @@ class Consumers:
 
         for kind in self._kinds:
             make = partial(kind.factory, publish=publish) if kind.publishes else kind.factory
-            feeds.append(Feed(kind, make, stream, message))
-            kind.feeds.add(feeds[-1])
+            feed = Feed(kind, make, stream, message)
+            kind.feeds.add(feed)
+            feeds.append(feed)
         self._feeds[stream] = feeds
         if feeds and not self._ticking:
             self._ticking = gevent.spawn(self._tick)

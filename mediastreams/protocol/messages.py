@@ -8,8 +8,7 @@ belong in a log.
 
 Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
-msgspec decodes JSON, types and base64 in one call: 1.2 us a message, where json and b64decode take
-4.7 us and check nothing.
+msgspec decodes JSON, types and base64 in one call: 1.2 us a message; json and b64decode take 4.7, unchecked.
 """
 
 import re

@@ -4,8 +4,7 @@ A stream is bidirectional where its TwiML has it in `<Connect>`. The `start` mes
 TwiML says it with a `<Parameter name="bidirectional" value="true"/>`, as `twiml/connect-stream.xml` does.
 Nothing is sent to a stream without it: a message to a `<Start><Stream>` may end it (Twilio's 31924).
 
-Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages, "Send WebSocket messages to
-Twilio".
+Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages, from "Send" on.
 """
 
 import time

@@ -1,7 +1,4 @@
-"""Counts lost and late messages of a stream by `sequenceNumber`.
-
-`sequenceNumber` counts messages of every kind from 1, at `start`.
-"""
+"""Counts lost and late messages by `sequenceNumber`: it counts messages of every kind, from 1 at `start`."""
 
 from bisect import bisect_right
 from typing import Literal, NamedTuple

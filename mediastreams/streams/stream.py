@@ -4,8 +4,7 @@ A message out of order is bad: it is logged, counted and ignored. `sequenceNumbe
 lost, `timestamp` where audio belongs: a call may also lose audio without losing a message (Twilio's 31930 and
 31953). `chunk` is not read: whether it counts per track is not documented.
 
-A chunk's position is computed here, once. Everything goes one way: from the connection to the stream, from
-the stream to the consumers.
+A chunk's position is computed here, once, and handed on. Data goes one way: connection, stream, consumers.
 """
 
 import logging
@@ -178,10 +177,7 @@ class Stream:
     @property
     def seconds(self) -> float:
         """The time from the first audio of any track to the end of the last; 0.0 without audio."""
-        if not self.tracks:
-            return 0.0
-        # A consumer may ask, in its thread, while a track is added: hence the list.
-        return (self._end() - min(track.first for track in list(self.tracks.values()))) / RATE
+        return (self._end() - min((track.first for track in self._timelines()), default=0)) / RATE
 
     @property
     def playback(self) -> Playback:
@@ -315,7 +311,10 @@ class Stream:
 
     def _end(self) -> int:
         """Return the position behind all audio, 0 without any."""
-        return max((track.end for track in list(self.tracks.values())), default=0)
+        return max((track.end for track in self._timelines()), default=0)
+
+    def _timelines(self) -> list[TrackTimeline]:
+        return list(self.tracks.values())  # a consumer may ask, in its thread, while a track is added
 
     def _bad(self, kind: str, text: str) -> None:
         self.bad += 1
