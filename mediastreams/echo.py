@@ -1,7 +1,7 @@
 """The simplest two-way stream: callers hear their own voice, a second later.
 
-Nothing is kept here for that second. The echo begins with a second of silence; behind it Twilio buffers what
-follows, and plays it in its time.
+Nothing is kept here for that second. The echo begins with a second of silence; Twilio buffers what follows,
+and plays it behind.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ echo = Blueprint("echo", __name__)
 
 @echo.route("/echo")  # type: ignore[type-var]  # of Flask, for views; Sockets hands over a WebSocket
 def talk_back(ws: WebSocket) -> None:
-    """Play what the caller says back to them, until the stream ends. A key begins the echo anew.
+    """Play what the caller says back, until the stream ends. A key begins the echo again.
 
-    A stream that may not be talked to is closed with 1008.
+    A stream without the `<Parameter>` is closed with 1008.
     """
     streams: MediaStreams = current_app.extensions["mediastreams"]
-    # Whoever hangs up may do so while something is sent to them; how the WebSocket ended is logged.
+    # A caller may hang up while something is sent; how the WebSocket ended is logged.
     with streams.open(ws) as stream, contextlib.suppress(WebSocketError):
         while not ws.closed:
             message = ws.receive()
@@ -48,7 +48,7 @@ def talk_back(ws: WebSocket) -> None:
                 logger.info("Stream %s: its caller hears an echo", stream.name)
                 _begin(stream)
             elif data.event == "media":
-                with contextlib.suppress(SendError):  # a peer may say anything, also a file's header
+                with contextlib.suppress(SendError):  # a peer may send anything, also a file's header
                     stream.playback.media(data.media.payload)
             elif data.event == "dtmf":
                 digit = printable(data.dtmf.digit)

@@ -9,21 +9,22 @@ from flask import Flask
 
 from mediastreams import config, terminal
 from mediastreams.config import Settings
-from mediastreams.consumers.feeds import Consumers, Factory, Feed
 from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.recording import Recording, unusable
+from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
-from mediastreams.streams.stream import Stream
+from mediastreams.streams.stream import Put, Stream
 from mediastreams.terminal import Console
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 from mediastreams.web import metrics
 from mediastreams.web.addresses import addresses
 from mediastreams.web.health import Health
+from mediastreams.web.lateness import Lateness
 from mediastreams.web.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class MediaStreams:
 
     def open(self, ws: WebSocket) -> Stream:
         """Return the stream of a route's WebSocket: a context manager, see `Stream`."""
-        return Stream(ws, self.settings, self._streams, metrics.handled)
+        return Stream(ws, self.settings, self._streams, Lateness(metrics.handled).sample)
 
     def register(self, factory: Factory) -> Factory:
         """Add a consumer: a subclass of `Consumer`, or a function that makes one of a `Stream`. Return it."""
@@ -133,7 +134,7 @@ class _CountedStreams:
         self._live: set[Stream] = set()
         self._counting: gevent.Greenlet[[], None] | None = None
 
-    def begin(self, stream: Stream, message: Start) -> Sequence[Feed]:
+    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
         self._live.add(stream)
         if not self._counting:
             self._counting = gevent.spawn(self._count)

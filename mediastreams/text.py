@@ -1,4 +1,4 @@
-"""Text that a peer has chosen, made fit for a log."""
+"""Makes what a peer sent fit for a log."""
 
 from base64 import b64encode
 
@@ -6,10 +6,10 @@ _MAX_SHOWN = 4096
 
 
 def printable(text: str) -> str:
-    r"""Return `text` fit for one line of a log: whatever is not printable is written as \uXXXX.
+    r"""Return `text` fit for one line of a log: what is not printable is written as \uXXXX.
 
-    A peer chooses event names, SIDs and parameters; a line break or a terminal's escape sequence in
-    them must not reach the console. Text over 4,096 characters is cut, and says so.
+    A peer chooses event names, SIDs and parameters; a line break or a terminal's escape sequence in them must
+    not reach the console. Text over 4,096 characters is cut, with its length.
     """
     if len(text) > _MAX_SHOWN:
         text = f"{text[:_MAX_SHOWN]}... ({len(text)} characters)"
@@ -19,6 +19,6 @@ def printable(text: str) -> str:
 
 
 def elide(payload: bytes) -> str:
-    """Return the start of a payload as it stands on the wire, in base64, and its length there."""
+    """Return the first 8 characters of a payload as it is on the wire, in base64, and its length there."""
     wire = b64encode(payload).decode()
     return wire if len(wire) <= 8 else f"{wire[:8]}... ({len(wire)} characters)"

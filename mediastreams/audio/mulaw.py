@@ -1,7 +1,7 @@
-"""G.711 mu-law, 8 bits a sample, to 16-bit linear PCM and back, and how loud it is.
+"""Converts G.711 mu-law, 8 bits a sample, to 16-bit linear PCM and back, and measures its level.
 
 Source: ITU-T G.711, table 2. A code is the complement of sign (1 bit), segment (3 bits) and step
-(4 bits); G.711 has 14-bit samples, which stand in the upper bits of the 16.
+(4 bits); G.711 has 14-bit samples, here in the upper bits of 16.
 
 Tables and `bytes.translate` from the standard library, because `audioop` is gone from Python 3.13.
 """
@@ -24,22 +24,17 @@ _LOW = bytes(sample & 0xFF for sample in _SAMPLES)
 _HIGH = bytes(sample >> 8 & 0xFF for sample in _SAMPLES)
 
 
-def _codes() -> bytes:
-    """Return the code of each 16-bit sample, in the order of its unsigned value."""
-    positive = bytearray()
-    for segment in range(8):
-        for step in range(16):
-            # Decision values are those of the segment's steps, less the bias; the first begins at 0.
-            start = max((((step << 1) + 32) << segment) - 33, 0)
-            end = (((step << 1) + 34) << segment) - 33
-            positive += bytes([(segment << 4 | step) ^ 0xFF]) * ((end - start) << 2)
-    positive += positive[-1:] * (32768 - len(positive))  # above the last decision value: clipped
-    # 14-bit samples are the 16-bit ones shifted right, which rounds towards minus infinity.
-    negative = bytes(positive[min((-(sample >> 2)) << 2, 32767)] & 0x7F for sample in range(-32768, 0))
-    return bytes(positive) + negative
+def _code(sample: int) -> int:
+    """Return the code of a 14-bit sample. Above the last decision value it is clipped."""
+    magnitude = min(abs(sample), 8158) + 33
+    segment = magnitude.bit_length() - 6
+    step = magnitude >> (segment + 1) & 0x0F
+    sign = 0x80 if sample < 0 else 0
+    return (sign | segment << 4 | step) ^ 0xFF
 
 
-_CODES = _codes()
+# In the order of a 16-bit sample's unsigned value: four of them, shifted right, are one 14-bit sample.
+_CODES = b"".join(4 * bytes([_code(sample)]) for sample in (*range(8192), *range(-8192, 0)))
 _POWERS = [sample * sample for sample in _SAMPLES]
 _FULL_SCALE = 32768
 

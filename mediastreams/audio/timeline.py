@@ -3,11 +3,11 @@
 A position is a number of samples at 8 kHz from the start of the stream: a `timestamp` of 20 ms is position
 160.
 
-- A chunk whose `timestamp` continues the last one's is put behind it. Timestamps are rounded, and in captured
-  calls they step by 19.97 ms a chunk: to place each chunk by its own timestamp would cut audio now and then.
+- A chunk that continues the track is put behind the last one. Timestamps are rounded, and in captured calls
+  they step by 19.97 ms a chunk: to place each chunk by its own timestamp would cut audio now and then.
 - A chunk that is 10 ms or more ahead leaves a gap of that length.
-- A chunk that is as much behind fills what is still a gap there, and continues the track if it reaches past
-  the end. On overlap the earlier audio is kept.
+- A chunk that is 10 ms or more behind fills what is still a gap there, and continues the track where it
+  reaches past the end. On overlap the earlier audio is kept.
 - A timestamp more than an hour off is implausible: the chunk is appended instead. So is one with which all
   gaps together would be longer than an hour plus the time that has passed.
 
@@ -15,8 +15,9 @@ Small steps may add up: a track may lag behind its timestamps by up to 1 %. From
 """
 
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 RATE = 8000  # samples a second
 SAMPLES_PER_MS = RATE // 1000
@@ -28,20 +29,19 @@ _MAX_BEHIND = 20 * SAMPLES_PER_MS  # and behind, beside 1 % of the time
 _IMPLAUSIBLE = 3600 * RATE
 MAX_GAPS = 1000  # that are remembered; audio for an older one comes too late
 
-_stop = attrgetter("stop")
-
 
 class PositionMap:
     """Maps samples that were handed on to their positions, where some were left out or put in between.
 
-    `position` is that of the first sample. It knows the latest 1,000 breaks.
+    It starts at the `position` of the first sample and keeps the latest 1,000 breaks. One thread calls
+    `break_at`; any thread may call `position`.
     """
 
     def __init__(self, position: int) -> None:
         self._breaks = [(0, position)]
 
     def break_at(self, handed_on: int, position: int) -> None:
-        """Note that after `handed_on` samples the next one has this position."""
+        """Set the position of the sample that follows `handed_on` samples."""
         self._breaks = [*self._breaks[-MAX_GAPS:], (handed_on, position)]
 
     def position(self, handed_on: int) -> int:
@@ -50,17 +50,28 @@ class PositionMap:
         return position + handed_on - at
 
 
+class Discontinuity(NamedTuple):
+    """How a chunk does not continue its track."""
+
+    ms: int
+    """The gap before it, in milliseconds; below 0, how far it goes back."""
+    is_implausible: bool = False
+    """Whether it was appended nevertheless, because its timestamp is implausible."""
+    filled: list[range] | None = None
+    """Where it goes back: the positions for which no audio came before. None: all of its own."""
+
+
 class TrackTimeline:
-    """One track's audio on the timeline: its stream makes one with the track's first `timestamp`, in ms.
+    """One track's audio on the timeline.
 
-    `beside` is another track of the stream, whose time also holds for this one; None for the first track.
-
-    Only the thread that receives the stream's messages calls `add`; others may read.
+    Its stream makes it with the first `timestamp` of the track, in milliseconds, and `beside`: another track
+    of the stream, whose time holds for this one too; None for the first. Only the thread that receives the
+    stream's messages calls `add`; other threads may read.
     """
 
-    chunks: int
+    chunks: int = 0
     """How many chunks were added."""
-    bytes: int
+    bytes: int = 0
     """How many bytes of audio they have, one sample each."""
     first: int
     """The position of the first sample."""
@@ -68,40 +79,23 @@ class TrackTimeline:
     """The position behind the last sample."""
     gaps: list[range]
     """Positions without audio: the latest 1,000 gaps."""
-    missing: int
+    missing: int = 0
     """How many samples all gaps have together."""
-    gap_ms: int
-    """Of the last chunk: 0 where it continued the track, the ms of the gap before it, or below 0 how far it
-    was behind."""
-    is_implausible: bool
-    """Whether the last chunk with a `gap_ms` was appended, because its timestamp is implausible; before any,
-    whether the first timestamp is."""
-    filled: list[range]
-    """Where the last chunk was behind: the positions that it is the first to have audio for."""
+    discontinuity: Discontinuity | None = None
+    """How the last chunk does not continue the track; None where it does."""
 
     def __init__(self, timestamp: int, beside: "TrackTimeline | None" = None) -> None:
-        self.chunks = 0
-        self.bytes = 0
         self._shift: int = beside._shift if beside else 0  # from a timestamp's position to the assumed one
-        due = timestamp * SAMPLES_PER_MS + self._shift
-        position = due
-        is_implausible = False
+        due = position = timestamp * SAMPLES_PER_MS + self._shift
         if beside:
-            step = due - beside._due
-            if abs(step) > _IMPLAUSIBLE:
-                is_implausible = True
-                self._shift -= step
+            if abs(due - beside._due) > _IMPLAUSIBLE:  # as `add` will find, too
                 due = beside._due
             position = due + beside.end - beside._due  # it lags as much
+        self._due: int = due  # where the next chunk is due by its timestamp; `end` is where it is put
+        self._began: float = beside._began if beside else time.monotonic()
         self.first: int = position
         self.end: int = position
-        self._due: int = due  # where the next chunk is due by its timestamp; `end` is where it is put
         self.gaps = []
-        self.missing = 0
-        self.gap_ms = 0
-        self.is_implausible = is_implausible
-        self.filled = []
-        self._began: float = beside._began if beside else time.monotonic()
 
     def add(self, timestamp: int, samples: int) -> int:
         """Add a chunk of so many samples and return its position."""
@@ -110,23 +104,23 @@ class TrackTimeline:
         due = timestamp * SAMPLES_PER_MS + self._shift
         step = due - self._due
         position = self.end
-        self.gap_ms = 0
+        self.discontinuity = None
         if not -_JUMP < step < _JUMP or not self._is_in_time(step, position - due):
             lag = position - due + step  # before this chunk
             gap = step - lag if abs(lag) <= _ROUNDING or 0 <= step < _JUMP else step
-            self.is_implausible = self._would_be_implausible(step, gap)
-            self.gap_ms = gap // SAMPLES_PER_MS
-            if self.is_implausible:
-                self.gap_ms = step // SAMPLES_PER_MS
+            if self._is_implausible(step, gap):
+                self.discontinuity = Discontinuity(step // SAMPLES_PER_MS, is_implausible=True)
                 self._shift -= step
                 due = self._due
             elif gap < 0:
-                self._fill(position + gap, position + gap + samples, due + samples)
-                return position + gap
+                position += gap
+                filled = self._fill(position, position + samples, due + samples)
+                self.discontinuity = Discontinuity(gap // SAMPLES_PER_MS, filled=filled)
+                return position
             else:
-                if len(self.gaps) == MAX_GAPS:
-                    del self.gaps[0]
+                self.discontinuity = Discontinuity(gap // SAMPLES_PER_MS)
                 self.gaps.append(range(position, position + gap))
+                del self.gaps[:-MAX_GAPS]
                 self.missing += gap
                 position += gap
         self._due = due + samples
@@ -139,30 +133,25 @@ class TrackTimeline:
             return lag > -_MAX_AHEAD
         return lag < _MAX_BEHIND + (self.end - self.first) // 100
 
-    def _would_be_implausible(self, step: int, gap: int) -> bool:
-        if abs(step) > _IMPLAUSIBLE:
-            return True
+    def _is_implausible(self, step: int, gap: int) -> bool:
         passed = int((time.monotonic() - self._began) * RATE)
-        return self.missing + gap > _IMPLAUSIBLE + passed
+        return abs(step) > _IMPLAUSIBLE or self.missing + gap > _IMPLAUSIBLE + passed
 
-    def _fill(self, start: int, stop: int, due: int) -> None:
-        """Fill the gaps between `start` and `stop`, and list them in `filled`."""
+    def _fill(self, start: int, stop: int, due: int) -> list[range]:
+        """Fill the gaps between `start` and `stop`, and return the positions that had no audio."""
         if start < self.first:  # the time before the first chunk is a gap as well, once audio for it comes
             self.gaps.insert(0, range(start, self.first))
             self.missing += self.first - start
             self.first = start
-        self.filled = []
-        begin = end = bisect_right(self.gaps, start, key=_stop)
-        left: list[range] = []
-        while end < len(self.gaps) and self.gaps[end].start < stop:
-            gap = self.gaps[end]
-            part = range(max(gap.start, start), min(gap.stop, stop))
-            self.filled.append(part)
-            self.missing -= len(part)
-            left += filter(None, (range(gap.start, part.start), range(part.stop, gap.stop)))
-            end += 1
-        self.gaps[begin:end] = left
+        begin = bisect_right(self.gaps, start, key=attrgetter("stop"))
+        end = bisect_left(self.gaps, stop, key=attrgetter("start"))
+        touched = self.gaps[begin:end]
+        filled = [range(max(gap.start, start), min(gap.stop, stop)) for gap in touched]
+        rest = [part for gap in touched for part in (range(gap.start, start), range(stop, gap.stop)) if part]
+        self.gaps[begin:end] = rest
+        self.missing -= sum(map(len, filled))
         del self.gaps[:-MAX_GAPS]
         if stop > self.end:
-            self.filled.append(range(self.end, stop))
+            filled.append(range(self.end, stop))
             self.end, self._due = stop, due
+        return filled

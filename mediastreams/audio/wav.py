@@ -1,4 +1,4 @@
-"""A WAV file of mu-law at 8 kHz that is written while it grows, and valid whenever the writer dies.
+"""A WAV file of mu-law at 8 kHz that is written while it grows, and is valid whenever the writer dies.
 
 Source: Multimedia Programming Interface and Data Specifications 1.0, "Waveform Audio File Format", and
 its revision (1994) for formats other than PCM: `fmt ` with the size of its extension, and `fact`.
@@ -17,41 +17,30 @@ from mediastreams.audio.timeline import RATE
 
 _WAVE_FORMAT_MULAW = 7
 _HEADER = struct.Struct("<4sI4s 4sIHHIIHHH 4sII 4sI")
-_MOST_BYTES = 2**32 - 1 - _HEADER.size  # sizes have 32 bits
-_FAR = 3 * RATE  # samples between what is written at once
+_MAX_BYTES = 2**32 - 1 - _HEADER.size  # sizes have 32 bits
+_MAX_APART = 3 * RATE  # samples from the first to the last that are written at once
 _BLOCK = SILENCE * 65536
-
-
-class _Run:
-    """Audio of one channel without a break, to be written: from the place `start` to `end`."""
-
-    __slots__ = ("end", "parts", "start")
-
-    def __init__(self) -> None:
-        self.start = self.end = 0
-        self.parts: list[bytes] = []
 
 
 class WavFile:
     """A new mu-law WAV file, readable and writable by its owner only.
 
-    Audio is put at places, in samples on any scale; the first sample of the file is the least place of the
-    first `flush`. `origin` is that place, None before. `samples` is how many each channel has in the file.
-    Where no audio was put there is silence.
+    `put` takes audio at positions, in samples on any scale; where none was put there is silence. Audio is
+    written by `flush`, or when a second of it has gathered, and then the sizes in the header: the file is
+    valid at all times.
 
-    Audio is written by `flush`, or when a second of it has gathered, and then the sizes in the header: the
-    file is valid at all times.
-
-    Raises `FileExistsError` where the file is there already, and `OSError` where it cannot be written.
+    Raises `FileExistsError` where the file exists, and `OSError` where it cannot be written. For one thread.
     """
 
-    __slots__ = ("_channels", "_file", "_runs", "origin", "samples")
+    origin: int | None = None
+    """The position of the file's first sample: the least of the first `flush`. None before."""
+    samples: int = 0
+    """How many samples each channel has in the file."""
 
     def __init__(self, path: Path, channels: int) -> None:
-        self.origin: int | None = None
-        self.samples = 0
         self._channels = channels
-        self._runs = [_Run() for _ in range(channels)]
+        self._starts = [0] * channels  # the position of each channel's audio that is not written yet
+        self._gathered = [bytearray() for _ in range(channels)]
         # Not buffered: a full disk is then met by the write, and not again by each close.
         self._file = open(path, "x+b", buffering=0, opener=open_private)  # noqa: SIM115
         try:
@@ -61,57 +50,31 @@ class WavFile:
             path.unlink()
             raise
 
-    def put(self, channel: int, place: int, mulaw: bytes) -> None:
-        """Put audio of one channel (0 is the left one) at a place."""
-        run = self._runs[channel]
-        if place != run.end or run.end - run.start >= RATE:
-            if run.parts:
+    def put(self, channel: int, position: int, mulaw: bytes) -> None:
+        """Put audio of one channel (0 is the left one) at a position."""
+        gathered = self._gathered[channel]
+        if position != self._starts[channel] + len(gathered) or len(gathered) >= RATE:
+            if gathered:
                 self.flush()
-            run.start = place
-        run.parts.append(mulaw)
-        run.end = place + len(mulaw)
+            self._starts[channel] = position
+        gathered += mulaw
 
     def flush(self) -> None:
         """Write what was put. What is before the first sample of the file is left out."""
-        pieces = [(n, run.start, b"".join(run.parts)) for n, run in enumerate(self._runs) if run.parts]
-        for run in self._runs:
-            run.start = run.end
-            run.parts.clear()
-        if not pieces:
-            return
-        if self.origin is None:
-            self.origin = min(place for _, place, _ in pieces)
-        self._write_pieces(pieces, self.origin)
-
-    def _write_pieces(self, pieces: list[tuple[int, int, bytes]], origin: int) -> None:
-        """Write audio of channels (each with its channel and its place) where it belongs in the file."""
-        channels = self._channels
-        start = min(place for _, place, _ in pieces) - origin
-        stop = max(place + len(mulaw) for _, place, mulaw in pieces) - origin
-        if len(pieces) > 1 and stop - start > _FAR:
-            for piece in pieces:
-                self._write_pieces([piece], origin)
-            return
-        start = max(start, 0)
-        if stop <= start:
-            return
-        if stop * channels > _MOST_BYTES:
-            raise OSError(errno.EFBIG, "a WAV file holds 4 GiB at the most")
-        window = self._window(start, stop)
-        for channel, place, mulaw in pieces:
-            at = place - origin - start
-            if at < 0:
-                mulaw, at = mulaw[-at:], 0
-            window[at * channels + channel : (at + len(mulaw)) * channels : channels] = mulaw
-        self._write(start * channels, window)
-        if stop > self.samples:
-            self.samples = stop
-            if self.samples * channels % 2:
-                self._write(self.samples * channels, b"\0")  # chunks are padded to an even size
-            self._write_header()
+        pieces = [
+            (channel, start, bytes(gathered))
+            for channel, (start, gathered) in enumerate(zip(self._starts, self._gathered, strict=True))
+            if gathered
+        ]
+        for channel, start, mulaw in pieces:
+            self._starts[channel] = start + len(mulaw)
+            self._gathered[channel].clear()
+        if pieces and self.origin is None:
+            self.origin = min(position for _, position, _ in pieces)
+        self._write_pieces(pieces)
 
     def close(self) -> None:
-        """Write what was put, and close the file. It ends behind its last sample. A second time is none."""
+        """Write what was put, and close the file behind its last sample. Closing twice does nothing."""
         if self._file.closed:
             return
         try:
@@ -123,6 +86,34 @@ class WavFile:
                 self._file.truncate(_HEADER.size + size + size % 2)
                 self._write_header()
             self._file.close()
+
+    def _write_pieces(self, pieces: list[tuple[int, int, bytes]]) -> None:
+        """Write audio, each piece with its channel and its position, in one go where it is close together."""
+        if not pieces:
+            return
+        channels, origin = self._channels, self.origin or 0
+        start = max(min(position for _, position, _ in pieces) - origin, 0)
+        stop = max(position + len(mulaw) for _, position, mulaw in pieces) - origin
+        if len(pieces) > 1 and stop - start > _MAX_APART:
+            for piece in pieces:
+                self._write_pieces([piece])
+            return
+        if stop <= start:
+            return
+        if stop * channels > _MAX_BYTES:
+            raise OSError(errno.EFBIG, "a WAV file holds at most 4 GiB")
+        window = self._window(start, stop)
+        for channel, position, mulaw in pieces:
+            at = position - origin - start
+            if at < 0:
+                mulaw, at = mulaw[-at:], 0
+            window[at * channels + channel : (at + len(mulaw)) * channels : channels] = mulaw
+        self._write(start * channels, window)
+        if stop > self.samples:
+            self.samples = stop
+            if self.samples * channels % 2:
+                self._write(self.samples * channels, b"\0")  # chunks are padded to an even size
+            self._write_header()
 
     def _window(self, start: int, stop: int) -> bytearray:
         """Return what the file has from `start` to `stop`, with silence where it has nothing yet."""

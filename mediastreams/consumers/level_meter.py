@@ -1,4 +1,4 @@
-"""Who is speaking, and how loud: a line for each track on the terminal, once a second."""
+"""Shows who is speaking, and how loud: a line for each track on the terminal, once a second."""
 
 import math
 import time
@@ -17,7 +17,7 @@ _EVERY = 0.95  # seconds; consumers are called each 0.2
 
 
 def line(name: str, seconds: float, track: Track, level: float) -> str:
-    """Return the line of a track: whose it is, how far the call is, the meter, dBFS, whether it speaks."""
+    """Return a track's line: stream, time in the call, track, meter, `level` in dBFS, whether it speaks."""
     minutes, rest = divmod(int(seconds), 60)
     cells = round((max(level, _LOWEST) / -_LOWEST + 1) * _CELLS)
     loud = "silence" if level == -math.inf else f"{level:.0f} dBFS"
@@ -32,27 +32,27 @@ class LevelMeter(Consumer):
     def __init__(self, stream: Stream, console: Console) -> None:
         super().__init__(stream)
         self._console = console
-        self._heard: dict[Track, bytearray] = {}
+        self._latest: dict[Track, bytearray] = {}
         self._shown_at = time.monotonic()
 
     def media(self, message: Media) -> None:
-        """Keep the audio, a second of it at most."""
-        heard = self._heard.setdefault(message.media.track, bytearray())
-        heard += message.media.payload
-        del heard[:-RATE]
+        """Keep the audio, at most a second of it."""
+        latest = self._latest.setdefault(message.media.track, bytearray())
+        latest += message.media.payload
+        del latest[:-RATE]
 
     def flush(self) -> None:
-        """Show the levels, once a second; of a track that is no longer sent, that it is silent."""
+        """Show the levels, once a second; a track of which nothing came is silent."""
         now = time.monotonic()
         if now - self._shown_at < _EVERY:
             return
         self._shown_at = now
-        for track, heard in list(self._heard.items()):
-            text = line(self.stream.name, self.stream.seconds, track, mulaw.level(heard))
+        for track, latest in self._latest.items():
+            text = line(self.stream.name, self.stream.seconds, track, mulaw.level(latest))
             self._console.show((self, track), text)
-            heard.clear()
+            latest.clear()
 
     def stop(self) -> None:
         """Remove the lines."""
-        for track in self._heard:
+        for track in self._latest:
             self._console.remove((self, track))

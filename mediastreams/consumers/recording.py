@@ -1,13 +1,10 @@
-"""A stream's audio as a WAV file, and its account as JSON beside it.
+"""Records a stream's audio as a WAV file, with a JSON file beside it that describes the call.
 
     <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.wav
-    <RECORDINGS_DIR>/20261122T180000.123Z-MZ0123456789abcdef0123456789abcdef.json
 
-and, where what is said is transcribed, a `.vtt` of the same name (`transcript`).
-
-The time is that of `start`, in UTC. One track is mono; of two, inbound is left and outbound right. Each
-chunk stands where its `timestamp` says (`track`), so that a second in the file is a second of the call; what
-did not come is silence.
+The time is that of `start`, in UTC. A transcribed stream also has a `.vtt` file. One track is mono; of two,
+inbound is left and outbound right. Each chunk is at its position (`timeline`): a second in the file is a
+second of the call, and missing audio is silence.
 """
 
 import contextlib
@@ -20,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mediastreams.audio.timeline import RATE
+from mediastreams.audio.timeline import RATE, TrackTimeline
 from mediastreams.audio.wav import WavFile, open_private
 from mediastreams.consumers.base import Consumer
 from mediastreams.protocol.messages import Dtmf, Mark, Start, Track
@@ -31,13 +28,12 @@ logger = logging.getLogger(__name__)
 
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _MAX_NOTED = 1000  # keys, and marks
-_LONGEST = 200  # characters of each
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_MAX_LENGTH = 200  # characters of each
 _MAX_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
 
 
 def unusable(folder: str) -> str | None:
-    """Return why no recording can be made in `folder` as things stand; None where it seems to be possible."""
+    """Return why no recording can be made in `folder`; None where nothing speaks against it now."""
     path = Path(folder).absolute()
     while not path.exists():
         path = path.parent
@@ -49,9 +45,9 @@ def unusable(folder: str) -> str | None:
 class Recording(Consumer):
     """Records its stream into `folder`, which is made where it is missing.
 
-    Where that fails, one line in the log says why, and the recording ends: the file has what was
-    written before. The account is there from the start, and whole at the end of the stream; where the server
-    is killed, it has no `end`. A stream whose SID is not one of Twilio's is not recorded, since it names the
+    Where that fails, one line in the log says why, and the recording ends: the file has what was written
+    before. The JSON file is there from the start, and complete at the end of the stream; where the server is
+    killed, it has no `end`. A stream whose SID is not one of Twilio's is not recorded, since it names the
     file.
     """
 
@@ -62,13 +58,12 @@ class Recording(Consumer):
         self._wav: WavFile | None = None
         self._error: str | None = None  # why it has ended before its time
         self._channels: dict[Track, int] = {}
-        self._first: int | None = None  # the position of the first sample, and that behind the last
-        self._end = 0
+        self._end = 0  # the position behind the last sample
         self._transcripts: list[Transcript] = []
-        self._dtmf: list[dict[str, Any]] = []
-        self._marks: list[dict[str, Any]] = []
         self._saved_transcripts = 0  # how many of them are in the file
-        self._has_named_track = self._has_named_early = False
+        self._dtmf: list[tuple[str, int]] = []  # each key with its position
+        self._marks: list[tuple[str, int]] = []
+        self._logged: set[str] = set()
 
     def start(self, message: Start) -> None:
         """Create both files."""
@@ -81,68 +76,54 @@ class Recording(Consumer):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._create(message.stream_sid)
         except OSError as error:
-            folder, why = str(self._folder), error.strerror
-            logger.error(
-                "Stream %s: not recorded, RECORDINGS_DIR=%r cannot be used: %s", self.stream.name, folder, why
-            )
+            why = f"RECORDINGS_DIR={str(self._folder)!r} cannot be used: {error.strerror}"
+            logger.error("Stream %s: not recorded, %s", self.stream.name, why)
             return
-        try:
-            self._save_account()
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                self._give_up(error)
-            else:
-                self._name_account(error)
+        self._save_metadata()
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
-        """Put the audio where it belongs."""
-        wav, channel = self._wav, self._channels.get(track)
+        """Put the audio at its position."""
+        wav = self._wav
         if wav is None or self._error is not None:
             return
-        if channel is None:
-            if not self._has_named_track:
-                self._has_named_track = True
-                logger.warning("Stream %s: %s is not among its tracks, not recorded", self.stream.name, track)
+        if track not in self._channels:
+            self._log_once(f"{track} is not among its tracks, not recorded")
             return
-        if wav.origin is not None and position < wav.origin and not self._has_named_early:
-            self._has_named_early = True
-            logger.warning(
-                "Stream %s: audio of %s from before the recording began is left out", self.stream.name, track
-            )
-        self._first = position if self._first is None else min(self._first, position)
+        if wav.origin is not None and position < wav.origin:
+            self._log_once(f"audio of {track} from before the recording began is left out")
         self._end = max(self._end, position + len(payload))
         try:
-            wav.put(channel, position, payload)
+            wav.put(self._channels[track], position, payload)
         except OSError as error:
             self._give_up(error)
 
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
         if len(self._dtmf) < _MAX_NOTED:
-            self._dtmf.append({"digit": message.dtmf.digit[:_LONGEST], "at": self._now()})
+            self._dtmf.append((message.dtmf.digit[:_MAX_LENGTH], self._end))
 
     def mark(self, message: Mark) -> None:
         """Note the mark and when it came back."""
         if len(self._marks) < _MAX_NOTED:
-            self._marks.append({"name": message.mark.name[:_LONGEST], "at": self._now()})
+            self._marks.append((message.mark.name[:_MAX_LENGTH], self._end))
 
     def transcript(self, transcript: Transcript) -> None:
-        """Keep what was said, once it is final."""
+        """Keep a final text."""
         if transcript.final and transcript.text:
             self._transcripts.append(transcript)
 
     def flush(self) -> None:
-        """Write what was put, and what was said."""
+        """Write the audio and the transcripts that have come."""
         if self._wav is None or self._error is not None:
             return
         try:
             self._wav.flush()
-            self._save_transcripts()
         except OSError as error:
             self._give_up(error)
+        self._save_transcripts()
 
     def stop(self) -> None:
-        """Write the rest, and the account as it is at the end."""
+        """Write the rest, and the JSON file as it is at the end."""
         if self._wav is None:
             return
         if self._error is None:
@@ -150,16 +131,11 @@ class Recording(Consumer):
                 self._wav.close()
             except OSError as error:
                 self._give_up(error)
-        try:
-            self._save_transcripts()
-            self._save_account()
-        except OSError as error:
-            if self._error is None:
-                self._name_account(error)
-        else:
-            if self._error is None:
-                seconds = self._wav.samples / RATE
-                logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
+        self._save_transcripts()
+        self._save_metadata()
+        if self._error is None:
+            seconds = self._wav.samples / RATE
+            logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
 
     def _create(self, stream_sid: str) -> None:
         started_at = self.stream.started_at
@@ -180,31 +156,26 @@ class Recording(Consumer):
         with contextlib.suppress(OSError):
             self._wav.close()
 
-    def _name_account(self, error: OSError) -> None:
-        logger.error(
-            "Stream %s: the account of %s cannot be written: %s", self.stream.name, self._path, error.strerror
-        )
+    def _log_once(self, text: str, level: int = logging.WARNING) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            logger.log(level, "Stream %s: %s", self.stream.name, text)
 
     def _seconds(self, position: int) -> float:
         """Return where in the file a position is, in seconds to the millisecond; 0.0 before its beginning."""
-        origin = self._wav.origin if self._wav is not None else None
-        if origin is None:
-            origin = self._first or 0
-        return round(max(position - origin, 0) / RATE, 3)
-
-    def _now(self) -> float:
-        return self._seconds(self._end)
-
-    def _save_account(self) -> None:
-        """Put the account in the place of the last one, whole or not at all. Raises `OSError`."""
-        self._save(".json", json.dumps(self._account(), indent=2, ensure_ascii=False) + "\n")
+        assert self._wav is not None
+        return _rounded(max(position - (self._wav.origin or 0), 0))
 
     def _save_transcripts(self) -> None:
         if len(self._transcripts) > self._saved_transcripts:
             self._save(".vtt", webvtt(self._transcripts))
             self._saved_transcripts = len(self._transcripts)
 
+    def _save_metadata(self) -> None:
+        self._save(".json", json.dumps(self._metadata(), indent=2, ensure_ascii=False) + "\n")
+
     def _save(self, suffix: str, text: str) -> None:
+        """Replace the file of this suffix, completely or not at all."""
         path = self._path.with_suffix(suffix)
         draft = self._path.with_suffix(f"{suffix}.part")
         try:
@@ -213,16 +184,18 @@ class Recording(Consumer):
                 # A peer's words may hold half of a surrogate pair, which has no UTF-8.
                 file.write(text.encode(errors="backslashreplace"))
             draft.replace(path)
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
-            raise
+            if self._error is None:  # else it has been logged that there is no room
+                self._log_once(f"{path} cannot be written: {error.strerror}", logging.ERROR)
 
-    def _account(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         stream, wav = self.stream, self._wav
         assert stream.start is not None
         assert wav is not None
         start = stream.start.start
+        tracks = list(stream.tracks.items())
         return {
             "streamSid": start.stream_sid,
             "callSid": start.call_sid,
@@ -233,47 +206,31 @@ class Recording(Consumer):
             "end": _utc(stream.ended_at),
             "ended": stream.ending or None,
             "recording": self._path.name,
-            "duration": round(wav.samples / RATE, 3),
+            "duration": _rounded(wav.samples),
             "error": self._error,
-            "messages": {
-                "received": stream.received,
-                "lost": stream.lost,
-                "late": stream.late,
-                "bad": stream.bad,
-            },
-            "media": {
-                name: {
-                    "chunks": track.chunks,
-                    "bytes": track.bytes,
-                    "missing": round(track.missing / RATE, 3),
-                    "gaps": [
-                        {"at": self._seconds(gap.start), "duration": round(len(gap) / RATE, 3)}
-                        for gap in track.gaps
-                    ],
-                }
-                for name, track in list(stream.tracks.items())
-                if name in self._channels
-            },
+            "messages": {name: getattr(stream, name) for name in ("received", "lost", "late", "bad")},
+            "media": {name: self._media(track) for name, track in tracks if name in self._channels},
             "lost": [
-                {
-                    "sequenceNumber": loss.numbers.start,
-                    "messages": len(loss.numbers),
-                    "at": self._seconds(loss.position),
-                }
-                for loss in stream.losses
+                {"sequenceNumber": numbers.start, "messages": len(numbers), "at": self._seconds(position)}
+                for numbers, position in stream.losses
             ],
-            "dtmf": self._dtmf,
-            "marks": self._marks,
+            "dtmf": [{"digit": digit, "at": self._seconds(position)} for digit, position in self._dtmf],
+            "marks": [{"name": name, "at": self._seconds(position)} for name, position in self._marks],
             "transcripts": [
-                {
-                    "track": transcript.track,
-                    "text": transcript.text,
-                    "start": round(transcript.start, 3),
-                    "end": round(transcript.end, 3),
-                }
-                for transcript in self._transcripts
+                {"track": t.track, "text": t.text, "start": round(t.start, 3), "end": round(t.end, 3)}
+                for t in self._transcripts
             ],
         }
+
+    def _media(self, track: TrackTimeline) -> dict[str, Any]:
+        gaps = [{"at": self._seconds(gap.start), "duration": _rounded(len(gap))} for gap in track.gaps]
+        missing = _rounded(track.missing)
+        return {"chunks": track.chunks, "bytes": track.bytes, "missing": missing, "gaps": gaps}
+
+
+def _rounded(samples: int) -> float:
+    """Return so many samples in seconds, to the millisecond."""
+    return round(samples / RATE, 3)
 
 
 def _utc(time: datetime | None) -> str | None:

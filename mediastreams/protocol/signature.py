@@ -1,4 +1,4 @@
-"""`X-Twilio-Signature`: how Twilio signs its requests, and how to tell that it did.
+"""Computes and checks `X-Twilio-Signature`, with which Twilio signs its requests.
 
 Sources: https://www.twilio.com/docs/usage/webhooks/webhooks-security, and for the trailing slash of
 WebSocket handshakes the notes of https://www.twilio.com/docs/usage/security.
@@ -19,8 +19,8 @@ Parameters = Mapping[str, str | Iterable[str]]
 def sign(auth_token: str, url: str, parameters: Parameters | None = None) -> str:
     """Return the signature, in base64, of a request to `url` with these form parameters.
 
-    A parameter that stands more than once has an iterable of its values. The handshake of a Media Stream
-    is a GET without parameters, and its `url` the `wss://` address as it is written in the TwiML.
+    A repeated parameter has an iterable of its values. The handshake of a Media Stream is a GET without
+    parameters; its `url` is the `wss://` address as in the TwiML.
     """
     signed = url
     for name, value in sorted((parameters or {}).items()):
@@ -29,26 +29,17 @@ def sign(auth_token: str, url: str, parameters: Parameters | None = None) -> str
     return base64.b64encode(digest).decode()
 
 
-def is_signed(
-    auth_token: str, urls: Iterable[str], signature: str | None, parameters: Parameters | None = None
-) -> bool:
-    """Say whether `signature`, the header (None where it is absent), is that of one of `urls`.
-
-    Takes the same time whichever it is, and however much of it is right.
-    """
-    given = (signature or "").encode(errors="backslashreplace")
-    # A list, not any(): all are compared.
-    return True in [hmac.compare_digest(sign(auth_token, url, parameters).encode(), given) for url in urls]
-
-
 def fault(
     auth_token: str, urls: Sequence[str], signature: str | None, parameters: Parameters | None = None
 ) -> str:
-    """Say what is wrong with a signature, in words for the log, and what it was compared with; "" if nothing.
+    """Return what is wrong with a signature, in words for the log; "" where it is that of one of `urls`.
 
-    The arguments are those of `is_signed`.
+    `signature` is the header, None where it is absent. Takes the same time whichever address it is, and
+    however much of it is right.
     """
-    if is_signed(auth_token, urls, signature, parameters):
+    given = (signature or "").encode(errors="backslashreplace")
+    # A list, not any(): all are compared.
+    if True in [hmac.compare_digest(sign(auth_token, url, parameters).encode(), given) for url in urls]:
         return ""
     what = "the signature is not Twilio's" if signature else "no X-Twilio-Signature"
     return f"{what}; tried {', '.join(urls) or 'no address'}"
@@ -57,10 +48,9 @@ def fault(
 def handshake_urls(base: str, path: str) -> list[str]:
     """Return the addresses that Twilio may have signed for a handshake at `path`.
 
-    `base` is where Twilio finds this server: `wss://host`, with or without a port, with or without a path
-    (the stream's own, or one that a proxy takes away). Twilio signs the address as the TwiML has it; for
-    ports and a slash at the end its documentation leaves room. None of these can be signed without the
-    token, so it is safe to take any.
+    `base` is where Twilio finds this server: `wss://host`, with or without a port and a path (the stream's
+    own, or one that a proxy removes). Twilio signs the address of the TwiML; its documentation leaves open
+    whether with port and final slash. None can be signed without the token, so any is accepted.
     """
     parts = urlsplit(base)
     prefix = parts.path.rstrip("/")

@@ -1,4 +1,4 @@
-"""The `<Stream>` of a TwiML document, read as Twilio reads it, and given the address of this server.
+"""Reads the `<Stream>` of a TwiML document as Twilio does, and puts this server's address into it.
 
 Source: https://www.twilio.com/docs/voice/twiml/stream; the numbers are Twilio's error codes,
 https://www.twilio.com/docs/api/errors.
@@ -19,14 +19,14 @@ TRACKS: dict[str, tuple[Track, ...]] = {
     "both_tracks": ("inbound", "outbound"),
 }
 _ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName"}
-_MOST_OF_A_PARAMETER = 499
+_MAX_PARAMETER = 499  # characters
 
 
 class TwimlError(MediaStreamsError):
-    """A document that starts no stream: the sentence says why.
+    """A document that starts no stream; the sentence says why."""
 
-    `code` is the one that Twilio reports, None where it documents none.
-    """
+    code: int | None
+    """The code that Twilio reports, None where it documents none."""
 
     def __init__(self, code: int | None, reason: str) -> None:
         super().__init__(code, reason)
@@ -39,17 +39,17 @@ class TwimlError(MediaStreamsError):
 
 @dataclass(frozen=True)
 class StreamNoun:
-    """One `<Stream>`: `url` as it is written; `bidirectional` inside `<Connect>`, not inside `<Start>`.
-
-    `name` is "" where Twilio takes the stream's SID, `status_callback` where nobody is told.
-    """
+    """One `<Stream>`, with its attributes as they are written."""
 
     url: str
     track: str = "inbound_track"
     parameters: dict[str, str] = field(default_factory=dict)
     bidirectional: bool = False
+    """Whether it is in `<Connect>`, not in `<Start>`."""
     name: str = ""
+    """Its name; "" where Twilio uses the stream's SID."""
     status_callback: str = ""
+    """Where Twilio reports what happens to the stream; "" where it does not report it."""
     status_callback_method: str = "POST"
 
 
@@ -62,7 +62,7 @@ def load(path: str) -> bytes:
 
 
 def read(document: bytes, where: str) -> StreamNoun:
-    """Return the first `<Stream>` that a document starts; `where` is what an error calls it.
+    """Return the first `<Stream>` of a document; `where` is the document's name in an error.
 
     Raises `TwimlError` where there is none, or where Twilio would refuse it.
     """
@@ -77,9 +77,9 @@ def read(document: bytes, where: str) -> StreamNoun:
 def address(document: bytes, where: str, base: str, number: str | None = None) -> bytes:
     """Return a document whose streams come to the server at `base`, and which dials `number`.
 
-    `base` is `wss://host`, or `ws://host` for this machine, and may have a path. Of the `url` and the
-    `statusCallback` of each `<Stream>` the path stays. `number` is in E.164; None leaves what the document
-    dials. Comments are left out. Raises `TwimlError` as `read`.
+    `base` is `wss://host`, or `ws://host` for this machine, and may have a path; behind it comes the path of
+    the `url` and of the `statusCallback` of each `<Stream>`. `number` is in E.164; None keeps the document's.
+    Comments are left out. Raises `TwimlError` where the document is not TwiML.
     """
     response = _response(document, where)
     for stream in response.iter("Stream"):
@@ -97,7 +97,7 @@ def address(document: bytes, where: str, base: str, number: str | None = None) -
 def _response(document: bytes, where: str) -> ET.Element:
     try:
         response = ET.fromstring(document)
-    except (ET.ParseError, LookupError, ValueError) as error:  # the latter two: an encoding it cannot read
+    except (ET.ParseError, LookupError, ValueError) as error:  # the latter two: an unknown encoding
         raise TwimlError(12100, f"{where} is not well-formed XML: {error}") from None
     if response.tag != "Response":
         raise TwimlError(None, f"{where} is not TwiML: its root must be <Response>, not <{response.tag}>")
@@ -118,11 +118,9 @@ def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
     if track not in TRACKS or (bidirectional and track != "inbound_track"):
         allowed = "inbound_track" if bidirectional else ", ".join(TRACKS)
         raise TwimlError(31941, f'invalid track "{track}": it must be {allowed}')
-    parameters = {}
-    for parameter in element.iter("Parameter"):
-        name, value = parameter.get("name", ""), parameter.get("value", "")
+    parameters = {each.get("name", ""): each.get("value", "") for each in element.iter("Parameter")}
+    for name, value in parameters.items():
         check_parameter(name, value)
-        parameters[name] = value
     method = element.get("statusCallbackMethod", "POST")
     if method not in ("GET", "POST"):
         raise TwimlError(12200, f'invalid statusCallbackMethod "{method}": it must be GET or POST')
@@ -139,17 +137,15 @@ def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
 
 def check_parameter(name: str, value: str) -> None:
     """Raise `TwimlError` where name and value of a `<Parameter>` have more than 499 characters together."""
-    if len(name) + len(value) > _MOST_OF_A_PARAMETER:
-        raise TwimlError(
-            None, f'parameter "{name}" is too long: name and value, {_MOST_OF_A_PARAMETER} at most'
-        )
+    if len(name) + len(value) > _MAX_PARAMETER:
+        raise TwimlError(None, f'parameter "{name}" is too long: name and value, {_MAX_PARAMETER} at most')
 
 
 def check_url(url: str) -> None:
     """Raise `TwimlError` where Twilio would not dial `url`: it must be an absolute wss address."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # raises for what is no port
         (parts.hostname or "").encode("idna")  # as the name will be looked up
     except ValueError as error:
         raise TwimlError(31923, f'malformed URL "{url}": {error}') from None

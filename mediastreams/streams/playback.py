@@ -1,16 +1,16 @@
-"""Talking back: the messages that a server sends on a bidirectional stream, and what becomes of its marks.
+"""Sends audio, marks and `clear` on a bidirectional stream, and matches the marks that Twilio returns.
 
 A stream is bidirectional where its TwiML has it in `<Connect>`. The `start` message does not tell; so the
-TwiML says it with a `<Parameter name="bidirectional" value="true"/>`, as `twiml/connect-stream.xml` does. To
-a stream without it nothing is sent: what a `<Start><Stream>` is sent may end it (Twilio's 31924).
+TwiML says it with a `<Parameter name="bidirectional" value="true"/>`, as `twiml/connect-stream.xml` does.
+Nothing is sent to a stream without it: a message to a `<Start><Stream>` may end it (Twilio's 31924).
 
-Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages, "Send WebSocket messages to
-Twilio".
+Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages, from "Send" on.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
@@ -18,58 +18,50 @@ from mediastreams.protocol.messages import SendClear, SendMark, SendMarkMetadata
 
 PARAMETER, VALUE = "bidirectional", "true"
 
-_MOST_MARKS = 1000  # that wait; a peer may return none
+_MAX_MARKS = 1000  # that wait: a peer may return none
 
 
 class SendError(MediaStreamsError):
-    """What cannot be sent to Twilio: the sentence says why."""
+    """What cannot be sent to Twilio; the sentence says why."""
 
 
+@dataclass(eq=False)
 class SentMark:
-    """A mark that was sent: its `name`, and its `outcome`.
+    """One mark that was sent.
 
-    That is "" until Twilio has returned it; then `played`, or `cleared`: the audio before it was dropped by
-    `clear`. Twilio returns both alike; what tells them apart is the time. Where the audio before the mark
-    would have been played by the time `clear` was sent, it was; both take the same way to Twilio.
-
-    `played_at` is when that is, on the monotonic clock, and `is_cleared` whether `clear` was sent before it.
+    Twilio returns played and cleared marks alike; the time tells them apart. A mark was played where the
+    audio before it ends before `clear` is sent: both take the same way to Twilio.
     """
 
-    __slots__ = ("is_cleared", "name", "outcome", "played_at")
-
-    def __init__(self, name: str, played_at: float) -> None:
-        self.name = name
-        self.outcome = ""
-        self.played_at = played_at
-        self.is_cleared = False
-
-    def __repr__(self) -> str:
-        return f"SentMark({self.name!r}, {self.outcome!r})"
+    name: str
+    """Its name, not necessarily the only one of this name."""
+    played_at: float
+    """When the audio before it has been played, on the monotonic clock."""
+    is_cleared: bool = False
+    """Whether `clear` was sent before `played_at`."""
+    outcome: str = ""
+    """`played` or `cleared`; "" until Twilio has returned the mark."""
 
 
 class Playback:
-    """What one stream is given to play; `Stream.playback` is it, once a bidirectional stream has started.
+    """What one bidirectional stream is given to play: `Stream.playback`.
 
-    `send` takes a message's JSON. Every method may raise what it raises, which for a WebSocket is
-    `WebSocketError`: the stream has ended.
-
-    `returned_mark` is the mark that has come back last; None before, and where it was not one of those that
-    wait. Of these the latest 1,000 are known.
+    `send` sends a message's JSON. What it raises, every method may raise: `WebSocketError` where the stream
+    has ended. For the route's greenlet.
     """
 
-    __slots__ = ("_clear", "_marks", "_played_at", "_send", "_stream_sid", "returned_mark")
+    returned_mark: SentMark | None = None
+    """The mark that came back last; None before, and where it is not among the latest 1,000 that wait."""
 
     def __init__(self, stream_sid: str, send: Callable[[str], None]) -> None:
         self._stream_sid = stream_sid
         self._send = send
-        self._clear = SendClear(stream_sid).to_json()
         self._played_at = 0.0  # on the monotonic clock: when what was sent has been played
-        self._marks: deque[SentMark] = deque(maxlen=_MOST_MARKS)  # those that wait
-        self.returned_mark: SentMark | None = None
+        self._marks: deque[SentMark] = deque(maxlen=_MAX_MARKS)  # that wait
 
     @property
     def seconds(self) -> float:
-        """How many seconds of what was sent are still to be played; Twilio buffers 600 at the most."""
+        """How many seconds of what was sent are still to be played; Twilio buffers at most 600."""
         return max(self._played_at - time.monotonic(), 0.0)
 
     def media(self, payload: bytes) -> None:
@@ -88,9 +80,9 @@ class Playback:
         self._played_at = max(self._played_at, time.monotonic()) + len(payload) / RATE
 
     def mark(self, name: str) -> SentMark:
-        """Ask Twilio to return a mark of this name, once what was sent before was played or cleared.
+        """Ask Twilio to return a mark of this name when the audio sent before it was played or cleared.
 
-        Names may be used again. Raises `SendError` where `name` is no text, or has nothing in it.
+        A name may be used again. Raises `SendError` where it is not text, or empty.
         """
         if not isinstance(name, str) or not name:
             raise SendError(f"a mark's name must be a text, not {name!r}")
@@ -99,22 +91,23 @@ class Playback:
         except UnicodeEncodeError:
             raise SendError(f"a mark's name must be a text that has UTF-8, not {name!r}") from None
         mark = SentMark(name, self._played_at)
-        self._marks.append(mark)  # before it is sent, which may take its time
+        self._marks.append(mark)  # before it is sent: it may come back before `send` returns
         self._send(message)
         return mark
 
     def clear(self) -> None:
-        """Drop what was sent and is not played yet. The marks that wait come back at once."""
+        """Drop what was sent and is not played yet. Twilio returns the marks that wait at once."""
         now = time.monotonic()
         for mark in self._marks:
             mark.is_cleared = mark.is_cleared or mark.played_at > now
         self._played_at = now
-        self._send(self._clear)
+        self._send(SendClear(self._stream_sid).to_json())
 
     def returned(self, name: str) -> SentMark | None:
-        """Take a mark that Twilio has returned, and return it as `returned_mark` is then."""
-        self.returned_mark = next((mark for mark in self._marks if mark.name == name), None)
-        if self.returned_mark is not None:
-            self.returned_mark.outcome = "cleared" if self.returned_mark.is_cleared else "played"
-            self._marks.remove(self.returned_mark)
-        return self.returned_mark
+        """Match a mark that Twilio has returned; return it as `returned_mark`."""
+        mark = next((mark for mark in self._marks if mark.name == name), None)
+        if mark is not None:
+            mark.outcome = "cleared" if mark.is_cleared else "played"
+            self._marks.remove(mark)
+        self.returned_mark = mark
+        return mark

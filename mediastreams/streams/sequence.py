@@ -1,76 +1,74 @@
-"""Which messages of a stream are lost or late, by `sequenceNumber`.
-
-`sequenceNumber` counts messages of every kind from 1, at `start`.
-"""
+"""Counts lost and late messages by `sequenceNumber`: it counts messages of every kind, from 1 at `start`."""
 
 from bisect import bisect_right
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 # Beyond so many separate losses in one stream, a late message counts as a repeat.
 _MAX_LOSSES = 1000
 
 
 class Loss(NamedTuple):
-    """Messages that never came: their `sequenceNumber`s, and the position in the audio (see `timeline`)."""
+    """Messages that did not come."""
 
     numbers: range
+    """Their `sequenceNumber`s."""
     position: int
+    """Where the audio ended when the loss was noticed."""
 
 
 class SequenceTracker:
-    """Follows one stream's `sequenceNumber`s, from `start` on. For the thread that receives its messages."""
+    """Follows one stream's `sequenceNumber`s, from `start` on.
 
-    lost: int
-    """How many messages never came."""
-    late: int
+    For the thread that receives its messages; other threads may read the attributes.
+    """
+
+    due: int = -1
+    """The number of the next message; -1 before `start`."""
+    lost: int = 0
+    """How many messages did not come."""
+    late: int = 0
     """How many came after a later one, or again."""
     losses: list[Loss]
     """The latest 1,000 losses."""
 
     def __init__(self) -> None:
-        self.lost = 0
-        self.late = 0
         self.losses = []
-        self.next = -1  # the number that is due; none is before start
         self._unnumbered = 0
 
-    def start(self, number: int) -> None:
-        """Begin with the number of the `start` message."""
-        self.next = number + 1
+    def add_due(self, number: int) -> None:
+        """Count a message that comes in its turn, such as `start`."""
+        self.due = number + 1
         self._unnumbered = 0
 
-    def advance(self) -> None:
-        """Note that the message came that was due."""
-        self.next += 1
-        self._unnumbered = 0
-
-    def unnumbered(self) -> None:
-        """Note a message without a usable number, bad or unknown: it stands for one that seems lost."""
+    def add_unnumbered(self) -> None:
+        """Count a message without a usable number, bad or unknown: one that seems lost is this one."""
         self._unnumbered += 1
 
-    def skip_to(self, number: int, position: int) -> range:
-        """Note a message that came before its turn; return the numbers that are lost, at `position`."""
-        gap = range(self.next, number)[self._unnumbered :]
-        if gap:
-            self.lost += len(gap)
-            self.losses = [*self.losses[1 - _MAX_LOSSES :], Loss(gap, position)]
-        self.next = number + 1
-        self._unnumbered = 0
-        return gap
+    def add(self, number: int, position: int) -> Literal["", "lost", "late", "repeat"]:
+        """Count a message; `position` is where the audio ends.
 
-    def fill(self, number: int) -> bool:
-        """Count a message that came late; return whether it was lost until now, and is no repeat."""
-        self.late += 1
-        i = bisect_right(self.losses, number, key=_stop)
+        Returns `lost` where others are lost before it, `late` where it was lost itself until now, `repeat`
+        where it came before, "" otherwise.
+        """
+        if number < self.due:
+            self.late += 1
+            return "late" if self._found(number) else "repeat"
+        missing = range(self.due, number)[self._unnumbered :]
+        self.add_due(number)
+        if not missing:
+            return ""
+        self.lost += len(missing)
+        self.losses = [*self.losses[1 - _MAX_LOSSES :], Loss(missing, position)]
+        return "lost"
+
+    def _found(self, number: int) -> bool:
+        """Remove a number from the losses; return whether it was there."""
+        i = bisect_right(self.losses, number, key=lambda loss: loss.numbers.stop)
         if i == len(self.losses) or number not in self.losses[i].numbers:
             return False
-        gap, position = self.losses[i]
+        missing, position = self.losses[i]
         self.lost -= 1
-        parts = range(gap.start, number), range(number + 1, gap.stop)
+        parts = range(missing.start, number), range(number + 1, missing.stop)
         self.losses[i : i + 1] = [Loss(part, position) for part in parts if part]
         del self.losses[:-_MAX_LOSSES]
         return True
-
-
-def _stop(loss: Loss) -> int:
-    return loss.numbers.stop

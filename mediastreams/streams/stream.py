@@ -1,22 +1,20 @@
-"""The life of one stream: what came, in what order, what is missing, and the line that sums it up.
+"""One stream: parses its messages, checks their order, and hands them to its consumers.
 
-    connected -> start -> media | dtmf | mark ... -> stop
-
-A message out of this order is bad: it is named in a warning, counted, and otherwise passed over.
-Loss is read from `sequenceNumber`, which counts messages of every kind from 1, at `start`. Placement is
-read from `timestamp`, because a call may also lose audio with no message missing (Twilio's 31930 and
+A message out of order is bad: it is logged, counted and ignored. `sequenceNumber` tells which messages are
+lost, `timestamp` where audio belongs: a call may also lose audio without losing a message (Twilio's 31930 and
 31953). `chunk` is not read: whether it counts per track is not documented.
+
+A chunk's position is computed here, once, and handed on. Data goes one way: connection, stream, consumers.
 """
 
 import logging
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Protocol, Self
 
-from mediastreams.audio.timeline import RATE, TrackTimeline
+from mediastreams.audio.timeline import RATE, Discontinuity, TrackTimeline
 from mediastreams.config import Settings
 from mediastreams.protocol.messages import (
     Connected,
@@ -24,6 +22,7 @@ from mediastreams.protocol.messages import (
     Mark,
     Media,
     MediaFormat,
+    MediaMetadata,
     MessageError,
     Received,
     Start,
@@ -32,6 +31,7 @@ from mediastreams.protocol.messages import (
     Unknown,
     parse,
 )
+from mediastreams.streams import order
 from mediastreams.streams.playback import PARAMETER, VALUE, Playback, SendError
 from mediastreams.streams.sequence import Loss, SequenceTracker
 from mediastreams.text import printable
@@ -40,8 +40,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 100  # lines of the log for each of `dtmf` and `mark`; beyond, the summary has their number
 _MAX_WARNINGS = 50
-_LATENESS_EVERY = 64 - 1  # messages, and a power of 2 before the 1 is taken away
-_LATENESS_SECONDS = 60.0
+_SAMPLED = 64 - 1  # a mask: one message in 64
 
 
 class Connection(Protocol):
@@ -63,26 +62,17 @@ class Connection(Protocol):
         """Undo `close_after`."""
 
 
-# A message, the position of its first sample, and of its samples those positions for which no audio has come
-# before; None: all of them.
+# A message, the position of its first sample, and the positions for which no audio came before (None: all).
 Chunk = tuple[Media, int, list[range] | None]
-
-
-class Feed(Protocol):
-    """One consumer of the stream, and what waits for it."""
-
-    def media(self, chunk: Chunk) -> None:
-        """Keep a chunk of audio."""
-
-    def event(self, message: Dtmf | Mark) -> None:
-        """Keep a key or a mark."""
+# Puts a chunk of audio, a key or a mark into the queue of one consumer.
+Put = Callable[[Chunk | Dtmf | Mark], None]
 
 
 class Consumers(Protocol):
-    """What a stream needs of its consumers (`feeds.Consumers` has it)."""
+    """What a stream needs of its consumers (`registry.Consumers` has it)."""
 
-    def begin(self, stream: "Stream", message: Start) -> Sequence[Feed]:
-        """Return a feed for each consumer of a stream that has started."""
+    def begin(self, stream: "Stream", message: Start) -> Sequence[Put]:
+        """Begin with a stream that has started; return what takes its messages."""
 
     def end(self, stream: "Stream") -> None:
         """Let the stream's consumers finish, and wait for them."""
@@ -93,83 +83,71 @@ current: ContextVar["Stream | None"] = ContextVar("current", default=None)
 
 
 class Stream:
-    """One stream, from its first message to the last; a context manager, which its route makes.
+    """One stream, from its first message to the last: a context manager that the route opens.
 
-    `receive` takes each message as it came. Leaving the `with` block ends the stream, however the connection
-    ended, and waits for its consumers; an exception that leaves it carries the stream's SID as a note.
+    Without `start` within START_TIMEOUT the WebSocket is closed with 1008, and so it is where `start` names
+    another account than TWILIO_ACCOUNT_SID. Leaving the `with` block ends the stream, however the connection
+    ended, and waits for its consumers; an exception that leaves it gets the stream's SID as a note.
 
-    Without `start` within START_TIMEOUT the WebSocket is closed with 1008; and at once where `start` names
-    another account than TWILIO_ACCOUNT_SID.
-
-    Only the route's greenlet calls its methods. Consumers read its attributes, in threads of their own.
+    Only the route's greenlet calls `receive` and changes anything here. Consumers read the attributes, in
+    threads of their own.
     """
 
-    start: Start | None
+    start: Start | None = None
     """The `start` message, None until it came."""
+    name: str = "(not started)"
+    """The stream's SID, fit for a log; `(not started)` before `start`."""
+    is_bidirectional: bool = False
+    """Whether `playback` can be used: a `<Parameter>` of the TwiML says so, in `start`."""
     stopped: bool
     """Whether the `stop` message came."""
-    received: int
+    received: int = 0
     """How many messages came, of every kind."""
-    bad: int
-    """How many could not be used."""
+    bad: int = 0
+    """How many of them were malformed, out of order, or of another stream, and so ignored."""
     tracks: dict[Track, TrackTimeline]
     """The timeline of each track of which audio came."""
-    started_at: datetime | None
+    started_at: datetime | None = None
     """When `start` came, in UTC; None before."""
-    ended_at: datetime | None
+    ended_at: datetime | None = None
     """When the `with` block was left, in UTC; None before."""
-    ending: str
+    ending: str = ""
     """How it ended, "" before: `stop`; else `failed` where an exception left the block; else as the WebSocket
-    did:
-    `peer closed` with its code, `dropped`, `timed out`, `drained`, or `server closed` with its code."""
+    did: `peer closed` or `server closed` with the code, `dropped`, `timed out` or `drained`."""
 
     def __init__(
         self,
         websocket: Connection,
         settings: Settings,
         consumers: Consumers | None = None,
-        on_lateness: Callable[[float], None] | None = None,
+        on_sample: Callable[[int], None] | None = None,
     ) -> None:
-        """Make the stream of a WebSocket that was opened.
+        """Make the stream of an open WebSocket.
 
-        `consumers` get what belongs to the call, from `start` on. `on_lateness` is called for one message in
-        64 with how many seconds late it is handled. None: there are none.
+        `consumers` get its messages from `start` on; None: there are none. `on_sample` is called with the
+        `timestamp`, in milliseconds, of one media message in 64.
         """
         self._websocket = websocket
         self._consumers = consumers
-        self._feeds: Sequence[Feed] = ()
-        self._account_sid = settings.twilio_account_sid
-        self._start_timeout = settings.start_timeout
+        self._puts: Sequence[Put] = ()
+        self._settings = settings
         self._playback: Playback | None = None
-        self._on_lateness = on_lateness
-        self._lateness = _Lateness()
+        self._on_sample = on_sample
         self._sequence = SequenceTracker()
         self._sid = ""
         self._warned: set[str] = set()
-        self._others: dict[str, int] = {}  # messages by event, but for media
-        self.start = None
+        self._others: Counter[str] = Counter()  # messages by event, without media
         self.stopped = False
-        self.received = 0
-        self.bad = 0
         self.tracks = {}
-        self.started_at = None
-        self.ended_at = None
-        self.ending = ""
 
     def __enter__(self) -> Self:
         self._websocket.stream = self
         current.set(self)  # until the connection's greenlet ends: it logs more when the block is left
-        self._websocket.close_after(
-            self._start_timeout, 1008, f"no start message within {self._start_timeout:g} s"
-        )
+        seconds = self._settings.start_timeout
+        self._websocket.close_after(seconds, 1008, f"no start message within {seconds:g} s")
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         self.ended_at = datetime.now(UTC)
         if self.stopped:
             self.ending = "stop"
@@ -184,12 +162,12 @@ class Stream:
 
     @property
     def lost(self) -> int:
-        """How many messages never came, by their `sequenceNumber`."""
+        """How many messages did not come, by `sequenceNumber`."""
         return self._sequence.lost
 
     @property
     def late(self) -> int:
-        """How many messages came after a later one, or for a second time."""
+        """How many messages came after a later one, or again."""
         return self._sequence.late
 
     @property
@@ -198,26 +176,13 @@ class Stream:
         return self._sequence.losses
 
     @property
-    def name(self) -> str:
-        """The stream's SID as a log may show it."""
-        return printable(self._sid) or "(not started)"
-
-    @property
     def seconds(self) -> float:
         """The time from the first audio of any track to the end of the last; 0.0 without audio."""
-        if not self.tracks:
-            return 0.0
-        # A consumer may ask, in its thread, while a track is added: hence the list.
-        return (self._end() - min(track.first for track in list(self.tracks.values()))) / RATE
-
-    @property
-    def is_bidirectional(self) -> bool:
-        """Whether `start` has said so, by a `<Parameter>` of the TwiML: then `playback` is there."""
-        return self._playback is not None
+        return (self._end() - min((track.first for track in self._timelines()), default=0)) / RATE
 
     @property
     def playback(self) -> Playback:
-        """What sends to this stream. Raises `SendError` before `start`, and where nothing may be sent."""
+        """Sends to this stream. Raises `SendError` before `start`, and where nothing may be sent."""
         if self._playback is not None:
             return self._playback
         if self.start is None:
@@ -229,42 +194,38 @@ class Stream:
 
     @property
     def events(self) -> dict[str, int]:
-        """How many messages of each event came, good or bad, by Twilio's word.
-
-        `unknown` has those of other events, `invalid` those that could not be parsed.
-        """
+        """How many messages of each event came, bad ones too; `invalid` could not be parsed."""
         return {"media": self.received - sum(self._others.values()), **self._others}
 
     def receive(self, data: str | bytes) -> Received | None:
-        """Parse a message, account for it and return it; None where it is of no use to the call.
+        """Parse a message, count it, hand it to the consumers and return it.
 
-        Of no use is what cannot be parsed, is out of order, belongs to another stream or came before.
-        The first of each kind is named in a warning, all are counted.
+        Returns None for one that is ignored: malformed, out of order, of another stream, or a repeat. The
+        first of each kind is logged.
         """
         self.received += 1
         try:
             message = parse(data)
         except MessageError as error:
-            self._sequence.unnumbered()
-            self._count("invalid")
+            self._sequence.add_unnumbered()
+            self._others["invalid"] += 1
             self._bad(error.path, str(error))
             return None
         if isinstance(message, Media):
             return self._media(message)
-        self._count(message.event)
-        if isinstance(message, Connected | Unknown):
-            return self._without_number(message)
-        if isinstance(message, Start):
-            return self._start(message)
-        if not self._in_order(message.stream_sid, message.sequence_number, type(message).__name__):
+        self._others[message.event] += 1
+        if not self._is_usable(message):
             return None
+        if isinstance(message, Start):
+            return self._begin(message)
         if isinstance(message, Stop):
             self.stopped = True
             return message
         if isinstance(message, Mark) and self._playback and not self._playback.returned(message.mark.name):
-            self._warn("mark", f"a mark came back that was not sent: {message.mark.name}")
-        for feed in self._feeds:
-            feed.event(message)
+            self._warn("mark", f"Twilio returned a mark that was not sent: {message.mark.name}")
+        if isinstance(message, Dtmf | Mark):
+            for put in self._puts:
+                put(message)
         return message
 
     def summary(self) -> str:
@@ -282,29 +243,10 @@ class Stream:
             parts.append(f"no stop message: {self.ending}" if self.ending else "no stop message")
         return f"Stream {self.name}: {'; '.join(parts)}"
 
-    def _without_number(self, message: Connected | Unknown) -> Connected | Unknown | None:
-        if self.stopped:
-            self._bad("after stop", f"{message} after stop")
-            return None
-        if isinstance(message, Unknown):
-            self._sequence.unnumbered()
-        elif self.start is not None:
-            self._bad("after start", f"{message} after start")
-            return None
-        return message
-
-    def _start(self, message: Start) -> Start | None:
-        if self.stopped:
-            self._bad("after stop", "start after stop")
-            return None
-        if self.start is not None:
-            self._bad("second start", "a second start")
-            return None
-        if message.stream_sid != message.start.stream_sid:
-            self._bad("$.streamSid", "$.streamSid: differs from $.start.streamSid")
-            return None
-        if self._account_sid not in (None, message.start.account_sid):
-            self._bad("account", f"$.start.accountSid: {message.start.account_sid} is not TWILIO_ACCOUNT_SID")
+    def _begin(self, message: Start) -> Start | None:
+        account = message.start.account_sid
+        if self._settings.twilio_account_sid not in (None, account):
+            self._bad("account", f"$.start.accountSid: {account} is not TWILIO_ACCOUNT_SID")
             self._websocket.close(1008, "this server takes the streams of another account")
             return None
         self._websocket.keep()
@@ -312,85 +254,72 @@ class Stream:
             self._warn("mediaFormat", f"announces {message.start.media_format}, read as mu-law at 8 kHz")
         self.start = message
         self._sid = message.stream_sid
-        self._sequence.start(message.sequence_number)
+        self.name = printable(self._sid) or self.name
+        self._sequence.add_due(message.sequence_number)
         self.started_at = datetime.now(UTC)
         if message.start.custom_parameters.get(PARAMETER) == VALUE:
+            self.is_bidirectional = True
             self._playback = Playback(self._sid, self._websocket.send)
         if self._consumers is not None:
-            self._feeds = self._consumers.begin(self, message)
+            self._puts = self._consumers.begin(self, message)
         return message
 
     def _media(self, message: Media) -> Media | None:
         number, sequence = message.sequence_number, self._sequence
-        if (
-            number == sequence.next and message.stream_sid == self._sid and not self.stopped
-        ):  # as nearly all are
-            sequence.advance()
-        elif not self._in_order(message.stream_sid, number, "media"):
+        # The case of nearly all messages, without a call.
+        if number == sequence.due and message.stream_sid == self._sid and not self.stopped:
+            sequence.add_due(number)
+        elif not self._is_usable(message):
             return None
         media = message.media
         track = self.tracks.get(media.track)
         if track is None:
-            track = self._first_of(media.track, media.timestamp)
+            beside = next(iter(self.tracks.values()), None)
+            track = self.tracks[media.track] = TrackTimeline(media.timestamp, beside)
         position = track.add(media.timestamp, len(media.payload))
         filled = None
-        if track.gap_ms:
-            self._name_gap(media.track, track, media.timestamp)
-            filled = track.filled if track.gap_ms < 0 and not track.is_implausible else None
-        if not number & _LATENESS_EVERY and self._on_lateness is not None:
-            self._on_lateness(self._lateness.of(media.timestamp))
+        if track.discontinuity is not None:
+            filled = track.discontinuity.filled
+            self._warn_of(track.discontinuity, media)
+        if not number & _SAMPLED and self._on_sample is not None:
+            self._on_sample(media.timestamp)
         chunk = message, position, filled
-        for feed in self._feeds:
-            feed.media(chunk)
+        for put in self._puts:
+            put(chunk)
         return message
 
-    def _first_of(self, name: Track, timestamp: int) -> TrackTimeline:
-        other = next(iter(self.tracks.values()), None)
-        track = self.tracks[name] = TrackTimeline(timestamp, other)
-        if track.is_implausible:
+    def _warn_of(self, discontinuity: Discontinuity, media: MediaMetadata) -> None:
+        ms, track, timestamp = discontinuity.ms, media.track, media.timestamp
+        if discontinuity.is_implausible:
             self._warn(
-                "wild", f"timestamp {timestamp} ms of the {name} track is not believed: it counts as the next"
+                "implausible", f"timestamp {timestamp} ms of the {track} track is {ms} ms off, chunk appended"
             )
-        return track
-
-    def _name_gap(self, name: Track, track: TrackTimeline, timestamp: int) -> None:
-        place = f"timestamp {timestamp} ms of the {name} track"
-        if track.is_implausible:
-            self._warn("wild", f"{place} is {track.gap_ms} ms off, and not believed: it counts as the next")
-        elif track.gap_ms > 0:
-            self._warn("gap", f"{track.gap_ms} ms of the {name} track missing before {timestamp} ms")
+        elif ms > 0:
+            self._warn("gap", f"{ms} ms of the {track} track missing before {timestamp} ms")
         else:
-            self._warn("overlap", f"{place} goes back")
+            self._warn("overlap", f"timestamp {timestamp} ms of the {track} track goes back")
 
-    def _in_order(self, sid: str, number: int, event: str) -> bool:
-        """Return whether a message may be used: by its stream, what came before, its `sequenceNumber`."""
-        sequence = self._sequence
-        if self.start is None:
-            self._bad("before start", f"{event} before start")
-        elif self.stopped:
-            self._bad("after stop", f"{event} after stop")
-        elif sid != self._sid:
-            self._bad("$.streamSid", f"$.streamSid: {event} of another stream, {sid}")
-        elif number == sequence.next:
-            sequence.advance()
+    def _is_usable(self, message: Received) -> bool:
+        """Check a message's order, its stream and its `sequenceNumber`; log and count what is wrong."""
+        if fault := order.fault(message, self.start, stopped=self.stopped):
+            self._bad(*fault)
+            return False
+        if isinstance(message, Unknown):
+            self._sequence.add_unnumbered()
+        if isinstance(message, Connected | Start | Unknown):
             return True
-        elif number > sequence.next:
-            if gap := sequence.skip_to(number, self._end()):
-                self._warn("lost", f"sequenceNumber {number} where {gap.start} was due: {len(gap)} lost")
-            return True
-        elif sequence.fill(number):
-            self._warn("late", f"sequenceNumber {number} came after {sequence.next - 1}")
-            return True
-        else:
-            self._warn("repeat", f"sequenceNumber {number} came again")
-        return False
+        number, due = message.sequence_number, self._sequence.due
+        what = self._sequence.add(number, self._end())
+        if what:
+            self._warn(what, f"{what}: sequenceNumber {number} came where {due} was due")
+        return what != "repeat"
 
     def _end(self) -> int:
         """Return the position behind all audio, 0 without any."""
-        return max((track.end for track in list(self.tracks.values())), default=0)
+        return max((track.end for track in self._timelines()), default=0)
 
-    def _count(self, event: str) -> None:
-        self._others[event] = self._others.get(event, 0) + 1
+    def _timelines(self) -> list[TrackTimeline]:
+        return list(self.tracks.values())  # a consumer may ask, in its thread, while a track is added
 
     def _bad(self, kind: str, text: str) -> None:
         self.bad += 1
@@ -400,24 +329,3 @@ class Stream:
         if kind not in self._warned and len(self._warned) < _MAX_WARNINGS:
             self._warned.add(kind)
             logger.warning("Stream %s: %s (more of this kind are only counted)", self.name, printable(text))
-
-
-class _Lateness:
-    """How late messages are handled: later than the earliest of the last one or two minutes.
-
-    What the fastest way to the server takes, nobody can tell from here; and clocks drift.
-    """
-
-    def __init__(self) -> None:
-        self._before = self._earliest = float("inf")
-        self._until = 0.0
-
-    def of(self, timestamp: int) -> float:
-        """Return by how many seconds the message with this `timestamp`, in milliseconds, is late now."""
-        now = time.monotonic()
-        if now > self._until:
-            self._before, self._earliest = self._earliest, float("inf")
-            self._until = now + _LATENESS_SECONDS
-        age = now - timestamp / 1000
-        self._earliest = min(self._earliest, age)
-        return age - min(self._before, self._earliest)

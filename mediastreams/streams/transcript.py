@@ -1,6 +1,6 @@
-"""What was said, as a recogniser heard it; and as WebVTT, which opens beside a recording in any player.
+"""What a recogniser understood, and as WebVTT: subtitles that any player shows with a recording.
 
-Source of the format: https://www.w3.org/TR/webvtt1/
+Source: https://www.w3.org/TR/webvtt1/
 """
 
 from collections.abc import Iterable
@@ -9,33 +9,31 @@ from dataclasses import dataclass
 from mediastreams.protocol.messages import Track
 from mediastreams.text import printable
 
-SPEAKERS: dict[Track, str] = {"inbound": "caller", "outbound": "callee"}
-
 
 @dataclass(frozen=True)
 class Transcript:
-    """A stretch of speech on one track, as a recogniser heard it."""
+    """A text that a recogniser understood, of a stretch of one track."""
 
     track: Track
     text: str
-    """What was said; "" takes back what was said of a stretch that is not final."""
+    """What was said; "" takes back the track's last text that is not final."""
     final: bool
-    """Whether the text stays as it is. Else the track's next transcript replaces it."""
+    """Whether the text stays as it is; else the track's next transcript replaces it."""
     start: float
     """When it begins, in seconds from the stream's first audio, as in its recording."""
     end: float
-    """When it ends, likewise."""
+    """When it ends, in seconds from there."""
     lag: float = 0.0
-    """How many seconds after the end of the last word the text was there."""
+    """How many seconds after its last word the text was there."""
 
     @property
     def speaker(self) -> str:
         """Who speaks: the `caller` (inbound) or the `callee` (outbound)."""
-        return SPEAKERS[self.track]
+        return "caller" if self.track == "inbound" else "callee"
 
 
 def webvtt(transcripts: Iterable[Transcript]) -> str:
-    """Return the transcripts as a WebVTT file, a cue for each, with its speaker as the voice."""
+    """Return the transcripts as a WebVTT file, a cue for each, its speaker as the voice."""
     cues = ["WEBVTT\n"]
     for transcript in sorted(transcripts, key=lambda transcript: transcript.start):
         text = printable(transcript.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

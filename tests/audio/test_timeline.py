@@ -2,13 +2,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediastreams.audio.timeline import MAX_GAPS, TrackTimeline
+from mediastreams.audio.timeline import MAX_GAPS, Discontinuity, PositionMap, TrackTimeline
 
 HOUR = 3600_000
 
 
 def track_of(*timestamps, samples=160):
-    """Return the account of a track with a chunk at each timestamp, and the places they got."""
+    """Return the timeline of a track with a chunk at each timestamp, and the positions they got."""
     track = TrackTimeline(timestamps[0])
     return track, [track.add(timestamp, samples) for timestamp in timestamps]
 
@@ -18,7 +18,7 @@ class TestFollowingOn:
         track, places = track_of(155, 175, 195)
         assert places == [155 * 8, 155 * 8 + 160, 155 * 8 + 320]
         assert (track.first, track.end, track.chunks, track.bytes) == (1240, 1720, 3, 480)
-        assert (track.gaps, track.missing, track.gap_ms) == ([], 0, 0)
+        assert (track.gaps, track.missing, track.discontinuity) == ([], 0, None)
 
     @pytest.mark.parametrize("step", [19.97, 19.85])
     def test_rounded_timestamps_cut_no_audio(self, step):
@@ -72,11 +72,12 @@ class TestTwoTracks:
         outbound = TrackTimeline(int(30_000 * 19.97), inbound)
         assert outbound.add(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
 
-    @pytest.mark.parametrize("wild", [10 * HOUR, 2**63 - 1])
-    def test_a_wild_beginning_is_not_believed(self, wild):
+    @pytest.mark.parametrize("timestamp", [10 * HOUR, 2**63 - 1])
+    def test_an_implausible_beginning(self, timestamp):
         inbound, _ = track_of(0, 20, 40)
-        outbound = TrackTimeline(wild, inbound)
-        assert outbound.add(wild, 160) == inbound.end
+        outbound = TrackTimeline(timestamp, inbound)
+        assert outbound.add(timestamp, 160) == inbound.end
+        assert outbound.discontinuity == Discontinuity(timestamp - 60, is_implausible=True)
         assert outbound.add(60, 160) == inbound.end + 160
         assert (outbound.first, outbound.missing) == (inbound.end, 0)
 
@@ -85,7 +86,7 @@ class TestGaps:
     def test_one_lost_chunk(self):
         track, places = track_of(0, 40)
         assert places == [0, 320]
-        assert (track.gaps, track.missing, track.gap_ms) == ([range(160, 320)], 160, 20)
+        assert (track.gaps, track.missing, track.discontinuity) == ([range(160, 320)], 160, Discontinuity(20))
 
     def test_one_lost_chunk_of_a_track_that_lags(self):
         track, places = track_of(*(int(n * 19.97) for n in range(6000) if n != 5000))
@@ -94,28 +95,29 @@ class TestGaps:
 
     def test_a_late_chunk_fills_its_part(self):
         track, places = track_of(0, 100, 40)
-        assert (places[-1], track.filled, track.gap_ms) == (320, [range(320, 480)], -80)
+        assert (places[-1], track.discontinuity) == (320, Discontinuity(-80, filled=[range(320, 480)]))
         assert (track.gaps, track.missing, track.end) == ([range(160, 320), range(480, 800)], 480, 960)
         assert track.add(120, 160) == 960  # what was due is still due
-        assert track.gap_ms == 0
+        assert track.discontinuity is None
 
     def test_a_repeat_fills_nothing(self):
         track, places = track_of(0, 20, 40, 60, 20)
-        assert (places[-1], track.filled, track.end, track.missing) == (160, [], 640, 0)
+        assert (places[-1], track.discontinuity.filled, track.end, track.missing) == (160, [], 640, 0)
 
     def test_an_overlap_fills_only_what_is_past_the_end(self):
         track, places = track_of(0, 20, 25)
-        assert (places[-1], track.filled, track.end) == (200, [range(320, 360)], 360)
+        assert (places[-1], track.discontinuity.filled, track.end) == (200, [range(320, 360)], 360)
 
     def test_what_is_before_the_first_chunk(self):
         track, places = track_of(100, 120, 60)
-        assert (places[-1], track.filled) == (480, [range(480, 640)])
+        assert (places[-1], track.discontinuity.filled) == (480, [range(480, 640)])
         assert (track.first, track.gaps, track.missing) == (480, [range(640, 800)], 160)
 
     def test_a_long_chunk_fills_several(self):
         track, _ = track_of(0, 40, 80, 120)
         assert track.add(10, 8 * 200) == 80
-        assert track.filled == [range(160, 320), range(480, 640), range(800, 960), range(1120, 1680)]
+        filled = [range(160, 320), range(480, 640), range(800, 960), range(1120, 1680)]
+        assert track.discontinuity.filled == filled
         assert (track.gaps, track.missing, track.end) == ([], 0, 1680)
 
     def test_they_are_bounded(self):
@@ -123,7 +125,7 @@ class TestGaps:
         assert (len(track.gaps), track.missing) == (MAX_GAPS, (3 * MAX_GAPS - 1) * 160)
 
 
-class TestWild:
+class TestImplausible:
     def test_ahead(self):
         track, places = track_of(0, 20, 40 + 2 * HOUR, 60 + 2 * HOUR)
         assert places == [0, 160, 320, 480]
@@ -134,21 +136,40 @@ class TestWild:
         jumps = []
         for timestamp in (0, 20, 2**63 - 1, 60, 80):
             track.add(timestamp, 160)
-            jumps.append((bool(track.gap_ms), bool(track.gap_ms) and track.is_implausible))
-        assert jumps == [(False, False), (False, False), (True, True), (True, True), (False, False)]
+            jumps.append(track.discontinuity and track.discontinuity.is_implausible)
+        assert jumps == [None, None, True, True, None]
         assert (track.missing, track.end) == (0, 800)
 
     def test_back(self):
         _track, places = track_of(2 * HOUR, 2 * HOUR + 20, 0, 20)
         assert [place - places[0] for place in places] == [0, 160, 320, 480]
 
-    def test_just_an_hour_is_believed(self):
+    def test_just_an_hour_is_a_gap(self):
         track, places = track_of(0, 20 + HOUR)
-        assert (places[-1], track.is_implausible, track.gap_ms) == ((20 + HOUR) * 8, False, HOUR)
+        assert (places[-1], track.discontinuity) == ((20 + HOUR) * 8, Discontinuity(HOUR))
 
     def test_many_that_are_less_cannot_fill_a_disk(self):
         track, _ = track_of(*(n * HOUR // 2 for n in range(1000)))
         assert track.end <= (HOUR + 60_000) * 8
+
+
+class TestPositionMap:
+    def test_breaks(self):
+        positions = PositionMap(800)
+        positions.break_at(160, 8000)  # a gap after the first chunk
+        positions.break_at(480, 100)
+        assert [positions.position(n) for n in (0, 159, 160, 479, 480, 500)] == [
+            *(800, 959, 8000, 8319),
+            *(100, 120),
+        ]
+
+    def test_the_oldest_breaks_are_forgotten(self):
+        positions = PositionMap(0)
+        for n in range(1, 3 * MAX_GAPS):
+            positions.break_at(n * 10, n * 1000)
+        assert positions.position((3 * MAX_GAPS - 1) * 10 + 3) == (3 * MAX_GAPS - 1) * 1000 + 3
+        assert positions.position(2 * MAX_GAPS * 10 + 3) == 2 * MAX_GAPS * 1000 + 3
+        assert positions.position(13) != 1003
 
 
 @settings(max_examples=300, deadline=None)
@@ -159,9 +180,9 @@ def test_no_place_is_given_twice(chunks):
     taken = set()
     for at, size in chunks:
         place = track.add(at * 10, size * 8)
-        parts = (
-            [range(place, place + size * 8)] if track.gap_ms >= 0 or track.is_implausible else track.filled
-        )
+        parts = track.discontinuity and track.discontinuity.filled
+        if parts is None:
+            parts = [range(place, place + size * 8)]
         for part in parts:
             assert place <= part.start
             assert part.stop <= place + size * 8

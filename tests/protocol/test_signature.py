@@ -1,7 +1,7 @@
 import pytest
 from twilio.request_validator import RequestValidator
 
-from mediastreams.protocol.signature import handshake_urls, is_signed, sign, webhook_urls
+from mediastreams.protocol.signature import fault, handshake_urls, sign, webhook_urls
 
 PARAMETERS = {"CallSid": "CA1", "Caller": "+15550123456", "Digits": "1234", "From": "+15550123456"}
 
@@ -22,27 +22,28 @@ def test_the_signature_is_twilios(url, parameters):
     )
 
 
-class TestIsSigned:
+class TestFault:
     URLS = ("wss://a/media", "wss://b/media")
 
     def test_any_of_the_addresses_will_do(self):
         for url in self.URLS:
-            assert is_signed("12345", self.URLS, sign("12345", url))
+            assert fault("12345", self.URLS, sign("12345", url)) == ""
 
     @pytest.mark.parametrize("signature", [None, "", "x", "\u00fc", "\udcff", sign("12345", "wss://c/media")])
     def test_nothing_else_will(self, signature):
-        assert not is_signed("12345", self.URLS, signature)
-        assert not is_signed("12345", [], signature)
+        what = "the signature is not Twilio's" if signature else "no X-Twilio-Signature"
+        assert fault("12345", self.URLS, signature) == f"{what}; tried wss://a/media, wss://b/media"
+        assert fault("12345", [], signature) == f"{what}; tried no address"
 
     def test_another_token(self):
-        assert not is_signed("12346", self.URLS, sign("12345", self.URLS[0]))
+        assert fault("12346", self.URLS, sign("12345", self.URLS[0]))
 
     def test_a_webhook(self):
         url = "https://example.com/status"
         signature = RequestValidator("12345").compute_signature(url, PARAMETERS)
         for given in (url, "https://example.com:443/status", "https://example.com:8443/status"):
-            assert is_signed("12345", webhook_urls(given), signature, PARAMETERS)
-        assert not is_signed("12345", webhook_urls(url), signature, {**PARAMETERS, "Digits": "1235"})
+            assert fault("12345", webhook_urls(given), signature, PARAMETERS) == ""
+        assert fault("12345", webhook_urls(url), signature, {**PARAMETERS, "Digits": "1235"})
 
     def test_a_parameter_with_several_values(self):
         url = "https://example.com/"

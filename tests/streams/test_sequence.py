@@ -6,25 +6,18 @@ from hypothesis import strategies as st
 from mediastreams.streams.sequence import Loss, SequenceTracker
 
 
-def take(tracker, number):
-    """Let a message come, as a stream does; return whether it is new."""
-    if number == tracker.next:
-        tracker.advance()
-    elif number > tracker.next:
-        tracker.skip_to(number, 0)
-    else:
-        return tracker.fill(number)
-    return True
-
-
 @given(st.lists(st.integers(2, 60), max_size=80))
 def test_it_counts_as_a_set_does(numbers):
     tracker = SequenceTracker()
-    tracker.start(1)
+    tracker.add_due(1)
     seen, late = {1}, 0
     for number in numbers:
-        late += number < max(seen) or number in seen
-        assert take(tracker, number) == (number not in seen)
+        is_late = number < max(seen) or number in seen
+        late += is_late
+        expected = "lost" if number > max(seen) + 1 else ""
+        if is_late:
+            expected = "repeat" if number in seen else "late"
+        assert tracker.add(number, 0) == expected
         seen.add(number)
     assert tracker.lost == max(seen) - len(seen)
     assert tracker.late == late
@@ -34,7 +27,7 @@ def test_it_counts_as_a_set_does(numbers):
 
 def test_a_message_without_a_number_stands_for_one():
     tracker = SequenceTracker()
-    tracker.start(1)
-    tracker.unnumbered()
-    assert tracker.skip_to(5, 800) == range(3, 5)
+    tracker.add_due(1)
+    tracker.add_unnumbered()
+    assert tracker.add(5, 800) == "lost"
     assert tracker.losses == [Loss(range(3, 5), 800)]

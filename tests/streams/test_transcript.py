@@ -7,6 +7,11 @@ def transcript(text, start, end, track="inbound"):
     return Transcript(track, text, True, start, end)
 
 
+@pytest.mark.parametrize(("track", "speaker"), [("inbound", "caller"), ("outbound", "callee")])
+def test_the_speaker(track, speaker):
+    assert transcript("Hello.", 0, 1, track).speaker == speaker
+
+
 def test_webvtt_in_the_order_of_time():
     text = webvtt(
         [

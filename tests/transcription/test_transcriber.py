@@ -68,7 +68,8 @@ class Call:
         message = media(self.number, timestamp, track, size)
         self.stream.receive(message.to_json())
         timeline = self.stream.tracks[track]
-        position = timeline.end - size if timeline.gap_ms >= 0 else timeline.filled[0].start
+        filled = timeline.discontinuity and timeline.discontinuity.filled
+        position = filled[0].start if filled else timeline.end - size
         self.transcriber.audio(track, position, message.media.payload)
 
     def hear(self, *heard, of=0):

@@ -1,0 +1,108 @@
+"""The consumers of a server: which are registered, and the feeds of each stream.
+
+A recogniser is one of them that also publishes: its transcripts go to the stream's other consumers. So these
+end after it, and each gets every transcript before its `stop`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import gevent
+
+from mediastreams.consumers.base import Consumer
+from mediastreams.consumers.feeds import Feed, Kind, Make
+from mediastreams.protocol.messages import Start
+from mediastreams.streams.stream import Put, Stream
+from mediastreams.streams.transcript import Transcript
+
+TICK_SECONDS = 0.1
+EVERY = 0.2 - TICK_SECONDS / 2  # seconds: at the second tick
+END_SECONDS = 3.0  # for the consumers to take what waits and to finish, at the end of their stream
+_LEFT_SECONDS = 0.25  # of these, for those that end after the recogniser
+
+Publish = Callable[[Transcript], None]
+Factory = TypeVar("Factory", bound=Make)
+
+
+class Consumers:
+    """The consumers of a server's streams: `register` adds one, a `Stream` is handed to all of them.
+
+    `on_missed` is called at the end of a stream with a consumer's name and how many messages it missed. For
+    the server's thread.
+    """
+
+    def __init__(self, on_missed: Callable[[str, int], None] | None = None) -> None:
+        self._kinds: list[Kind] = []
+        self._feeds: dict[Stream, list[Feed]] = {}
+        self._on_missed = on_missed
+        self._ticking: Any = None
+
+    def register(self, factory: Factory, every: float = EVERY) -> Factory:
+        """Add a consumer: a class, or what else makes a `Consumer` of a `Stream`. Returns it.
+
+        It is called for each stream that starts from now on, in the thread of its consumers. They are called
+        every so many seconds with what came since; to handle more at once costs less.
+        """
+        self._kinds.append(Kind(factory, every))
+        return factory
+
+    def recognise(self, factory: Callable[[Stream, Publish], Consumer]) -> None:
+        """Have streams transcribed by what `factory` makes; any thread may call its `publish`."""
+        self._kinds.append(Kind(factory, EVERY, publishes=True))
+
+    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+        """Make the feeds of a stream that has started; return what takes its messages."""
+        feeds: list[Feed] = []
+
+        def publish(transcript: Transcript) -> None:
+            for feed in feeds:
+                if not feed.kind.publishes:
+                    feed.transcript(transcript)
+
+        for kind in self._kinds:
+            make = partial(kind.factory, publish=publish) if kind.publishes else kind.factory
+            feed = Feed(kind, make, stream, message)
+            kind.feeds.add(feed)
+            feeds.append(feed)
+        self._feeds[stream] = feeds
+        if feeds and not self._ticking:
+            self._ticking = gevent.spawn(self._tick)
+        return [feed.put for feed in feeds if feed.kind.wants_messages]
+
+    def end(self, stream: Stream) -> None:
+        """Let a stream's consumers finish, a recogniser first; wait for them, 3 s in all."""
+        feeds = self._feeds.pop(stream, [])  # without start it has none
+        deadline = time.monotonic() + END_SECONDS
+        self._end([feed for feed in feeds if feed.kind.publishes], END_SECONDS - _LEFT_SECONDS)
+        self._end([feed for feed in feeds if not feed.kind.publishes], deadline - time.monotonic())
+
+    def finish(self, seconds: float) -> None:
+        """Wait at most so long until the consumers of all streams have finished, and log which have not."""
+        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+            for feed in self._unfinished():
+                feed.finished.wait()
+        for feed in self._unfinished():
+            feed.log_unfinished()
+
+    def _end(self, feeds: list[Feed], seconds: float) -> None:
+        for feed in feeds:
+            feed.end()
+        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+            for feed in feeds:
+                feed.finished.wait()
+        for feed in feeds:
+            feed.close(END_SECONDS)
+            if feed.missed and self._on_missed is not None:
+                self._on_missed(feed.name, feed.missed)
+
+    def _unfinished(self) -> list[Feed]:
+        return [feed for kind in self._kinds for feed in kind.feeds if not feed.finished.is_set()]
+
+    def _tick(self) -> None:
+        while any(kind.feeds for kind in self._kinds):
+            for kind in self._kinds:
+                kind.tick()
+            gevent.sleep(TICK_SECONDS)
+        self._ticking = None
