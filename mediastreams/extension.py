@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-import gevent
 from flask import Flask
 
 from mediastreams import config, log, terminal
@@ -28,7 +27,6 @@ from mediastreams.web.webhooks import Webhooks
 logger = logging.getLogger(__name__)
 
 RECORDED_EVERY = 0.45  # seconds: what a crash may cost of a recording, less half a tick
-COUNT_SECONDS = 5.0  # how often the metrics are brought up to date for other processes, that may be asked
 
 
 class MediaStreams:
@@ -56,7 +54,8 @@ class MediaStreams:
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)
-        self._streams = _CountedStreams(self._consumers)
+        self._metrics = metrics.StreamMetrics()
+        self._streams = _CountedStreams(self._consumers, self._metrics)
         self.state = ServerState(
             settings,
             finish=self._consumers.finish,
@@ -65,7 +64,7 @@ class MediaStreams:
         )
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
-        app.register_blueprint(Health(self.state, self._streams.count))
+        app.register_blueprint(Health(self.state, self._metrics.count))
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -90,9 +89,9 @@ class MediaStreams:
         settings, consumers = self.settings, self._consumers
         engine = select.choose(settings)
         if engine is not None:
-            consumers.recognise(partial(Transcriber, engine=engine, on_unheard=metrics.unheard))
+            consumers.recognise(partial(Transcriber, engine=engine, on_unheard=self._metrics.unheard))
             consumers.register(partial(TranscriptDisplay, console=lambda: self._console))
-            consumers.register(metrics.TranscriptionLag)
+            consumers.register(partial(metrics.TranscriptionLag, on_lag=self._metrics.lag))
         if settings.recordings_dir is not None:
             if why := unusable(settings.recordings_dir):
                 logger.warning("RECORDINGS_DIR=%r cannot be used: %s", settings.recordings_dir, why)
@@ -115,29 +114,16 @@ class MediaStreams:
 
 
 class _CountedStreams:
-    """Hands streams to their consumers, and to the metrics what of the streams is not counted yet."""
+    """Hands each stream to its consumers and to the metrics."""
 
-    def __init__(self, consumers: Consumers) -> None:
+    def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
         self._consumers = consumers
-        self._live: set[Stream] = set()
-        self._counting: gevent.Greenlet[[], None] | None = None
+        self._metrics = stream_metrics
 
     def begin(self, stream: Stream, message: Start) -> Sequence[Feed]:
-        self._live.add(stream)
-        if not self._counting:
-            self._counting = gevent.spawn(self._count)
+        self._metrics.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
         self._consumers.end(stream)
-        self._live.discard(stream)
-        metrics.ended(stream)
-
-    def count(self) -> None:
-        metrics.count(self._live)
-
-    def _count(self) -> None:
-        while self._live:
-            gevent.sleep(COUNT_SECONDS)
-            self.count()
-        self._counting = None
+        self._metrics.end(stream)

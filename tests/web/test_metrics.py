@@ -221,32 +221,46 @@ class TestCounts:
 
     def test_nothing_is_counted_twice(self):
         stream = Stream(FakeConnection(), Settings())
+        stream_metrics = metrics.StreamMetrics()
         before = self.told()
+        stream_metrics.begin(stream)
         for message in (CONNECTED, start(), media(2, 0), media(5, 60)):
             stream.receive(message.to_json())
-            metrics.count([stream])
-        metrics.count([stream])
+            stream_metrics.count()
+        stream_metrics.count()
         stream.receive(media(3, 20).to_json())  # it was lost, and is not any more: a counter never goes back
         stream.receive(stop(6).to_json())
         with stream:
             pass
-        metrics.ended(stream)
+        stream_metrics.end(stream)
+        stream_metrics.count()
         told = self.told() - before
         assert told["mediastreams_messages_total", "media"] == 3
         assert told["mediastreams_messages_lost_total",] == 2
         assert told["mediastreams_messages_late_total",] == 1
         assert told["mediastreams_streams_total", "stop"] == 1
 
+    def test_a_stream_that_ends_before_its_start(self):
+        stream = Stream(FakeConnection(), Settings())
+        before = self.told()
+        with stream:
+            stream.receive(CONNECTED.to_json())
+        metrics.StreamMetrics().end(stream)
+        told = self.told() - before
+        assert told["mediastreams_messages_total", "connected"] == 1
+        assert told["mediastreams_streams_total", "server closed"] == 1
+
     def test_what_consumers_and_recognisers_missed(self):
-        lag = metrics.TranscriptionLag(Stream(FakeConnection(), Settings()))
+        stream_metrics = metrics.StreamMetrics()
+        lag = metrics.TranscriptionLag(Stream(FakeConnection(), Settings()), stream_metrics.lag)
         before = self.told()
         metrics.missed("Transcriber", 7)
-        metrics.unheard(1.5)
+        stream_metrics.unheard(1.5)
         for seconds in (0.4, 1.2):
             lag.transcript(Transcript("inbound", "words that change", False, 0, 1, seconds))
             lag.transcript(Transcript("inbound", "words", True, 0, 1, seconds))
-        metrics.count([])
-        metrics.count([])
+        stream_metrics.count()
+        stream_metrics.count()
         told = self.told() - before
         assert told["mediastreams_consumer_dropped_messages_total", "Transcriber"] == 7
         assert told["mediastreams_transcription_dropped_seconds_total",] == 1.5
