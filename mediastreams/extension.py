@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-import gevent
 from flask import Flask
 
 from mediastreams import config, terminal
@@ -30,7 +29,6 @@ from mediastreams.web.webhooks import Webhooks
 logger = logging.getLogger(__name__)
 
 RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half a tick of the consumers
-COUNT_SECONDS = 5.0  # how often the metrics are brought up to date for other processes, that may be asked
 
 
 class MediaStreams:
@@ -58,7 +56,8 @@ class MediaStreams:
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)
-        self._streams = _CountedStreams(self._consumers)
+        self._metrics = metrics.StreamMetrics()
+        self._streams = _CountedStreams(self._consumers, self._metrics)
         self.state = ServerState(
             settings,
             opened=self._warn,
@@ -68,7 +67,7 @@ class MediaStreams:
         )
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
-        app.register_blueprint(Health(self.state, self._streams.count))
+        app.register_blueprint(Health(self.state, self._metrics.count))
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -95,9 +94,9 @@ class MediaStreams:
         settings, consumers = self.settings, self._consumers
         engine = select.choose(settings)
         if engine is not None:
-            consumers.recognise(partial(Transcriber, engine=engine, on_unheard=metrics.unheard))
+            consumers.recognise(partial(Transcriber, engine=engine, on_unheard=self._metrics.unheard))
             consumers.register(partial(TranscriptDisplay, console=lambda: self._console))
-            consumers.register(metrics.TranscriptionLag)
+            consumers.register(partial(metrics.TranscriptionLag, on_lag=self._metrics.lag))
         if settings.recordings_dir is not None:
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
 
@@ -127,29 +126,16 @@ class MediaStreams:
 
 
 class _CountedStreams:
-    """Hands streams to their consumers, and to the metrics what of the streams is not counted yet."""
+    """Hands each stream to its consumers and to the metrics."""
 
-    def __init__(self, consumers: Consumers) -> None:
+    def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
         self._consumers = consumers
-        self._live: set[Stream] = set()
-        self._counting: gevent.Greenlet[[], None] | None = None
+        self._metrics = stream_metrics
 
     def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
-        self._live.add(stream)
-        if not self._counting:
-            self._counting = gevent.spawn(self._count)
+        self._metrics.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
         self._consumers.end(stream)
-        self._live.discard(stream)
-        metrics.ended(stream)
-
-    def count(self) -> None:
-        metrics.count(self._live)
-
-    def _count(self) -> None:
-        while self._live:
-            gevent.sleep(COUNT_SECONDS)
-            self.count()
-        self._counting = None
+        self._metrics.end(stream)

@@ -1,6 +1,7 @@
 """The documents: links lead somewhere; each command is run, or listed here with the reason."""
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 from support.markdown import Document
@@ -38,7 +39,7 @@ COMMANDS = {
     (
         "docs/architecture.md",
         "The picture of the terminal",
-    ): "needs a terminal and a recogniser's second of a core",
+    ): "needs rich, which draws the picture, and the recogniser",
     ("docs/troubleshooting.md", "Find the cause with the simulated caller"): RUN_BY_THE_README_TEST,
     (
         "bench/README.md",
@@ -86,6 +87,16 @@ def test_every_link_leads_somewhere(document):
         assert target.exists(), link
         if anchor:
             assert anchor in Document(target).anchors(), link
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*.svg")), ids=lambda path: path.name)
+def test_pictures_are_shown_and_have_a_size(picture):
+    assert "viewBox" in ElementTree.parse(picture).getroot().attrib
+    assert any(
+        (document.path.parent / link).resolve() == picture
+        for document in DOCUMENTS
+        for link in document.links
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=place)

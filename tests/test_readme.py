@@ -9,10 +9,14 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 
 import pytest
+from support.calls import CAPTURED
 from support.markdown import Document
-from support.server import ROOT, SECONDS, Server, environment, run_caller, sounds_like
+from support.server import ROOT, SECONDS, TOKEN, Server, environment, run_caller, sounds_like
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from mediastreams.consumers.level_meter import line
 
@@ -209,44 +213,58 @@ def test_the_length():
     assert len(README.text.splitlines()) <= MAX_LINES
 
 
-TUTORIAL = """
-from flask import Flask
-from flask_sockets import Sockets
-
-app = Flask(__name__)
-sockets = Sockets(app)
-
-
-@sockets.route("/media")
-def echo(ws):
-    app.logger.warning("Connection accepted")
-    count = 0
-    while not ws.closed:
-        message = ws.receive()
-        if message is None:
-            continue
-        count += 1
-    print(f"Received a total of {count} messages", flush=True)
-
-
-if __name__ == "__main__":
-    from gevent import pywsgi
-    from geventwebsocket.handler import WebSocketHandler
-
-    server = pywsgi.WSGIServer(("127.0.0.1", 0), app, handler_class=WebSocketHandler)
-    server.start()
-    print(f"Server listening on: http://localhost:{server.server_port}", flush=True)
-    server.serve_forever()
-"""
+def tutorial(*changes):
+    """Return the tutorial's program with each (old, new) changed."""
+    program = (ROOT / "tests" / "support" / "tutorial.py").read_text()
+    for old, new in changes:
+        assert program.count(old) == 1
+        program = program.replace(old, new)
+    return program
 
 
 def test_the_tutorials_own_app(tmp_path):
-    """With the one import changed."""
+    """With the one import changed, and for the test on a port that the system chooses."""
     old, new = (line[1:] for line in IMPORT.split("\n"))
-    assert TUTORIAL.count(old) == 1
-    source = TUTORIAL.replace(old, new)
-    (tmp_path / "app.py").write_text(source)
-    environ = {**environment(), "PYTHONPATH": str(ROOT)}
+    started = "server.start(); HTTP_SERVER_PORT = server.server_port"
+    program = tutorial(
+        (old, new),
+        ('("", HTTP_SERVER_PORT)', '("127.0.0.1", 0)'),
+        ('    print("Server listening', f'    {started}\n    print("Server listening'),
+    )
+    (tmp_path / "app.py").write_text(program)
+    environ = {**environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with serving(f"{sys.executable} app.py", tmp_path, environ) as server:
         assert run_caller(server.url, "--fast").returncode == 0
+        server.wait_for("No message received")
         server.wait_for("Received a total of 263 messages")
+
+
+class TestTheTutorialsAppServed:
+    """With `MediaStreams(app)` and `streams.serve()` as well, as the README says."""
+
+    @pytest.fixture
+    def start(self, start_server, tmp_path):
+        program = tutorial(
+            ("from flask_sockets import Sockets", "from mediastreams import MediaStreams, Sockets"),
+            ("sockets = Sockets(app)", "sockets = Sockets(app)\nstreams = MediaStreams(app)"),
+        ).partition("    app.logger.setLevel")[0]
+        (tmp_path / "app.py").write_text(f"{program}    streams.serve()\n")
+        return partial(start_server, cwd=tmp_path)
+
+    def test_it_checks_signatures(self, start):
+        server = start(TWILIO_AUTH_TOKEN=TOKEN)
+        assert "403 FORBIDDEN" in run_caller(server.url, "--fast").stderr
+        assert run_caller(server.url, "--fast", "--auth-token", TOKEN).returncode == 0
+        server.wait_for("Received a total of 263 messages")
+
+    def test_it_has_limits_and_lets_calls_finish(self, start):
+        server = start(MAX_STREAMS="1")
+        with connect(server.url, compression=None) as ws:
+            with pytest.raises(InvalidStatus, match="503"):
+                connect(server.url, compression=None)
+            server.process.terminate()
+            server.wait_for("Draining: waiting up to 30 s for 1 live streams")
+            for message in CAPTURED:
+                ws.send(message, text=True)
+        server.wait_for(f"Received a total of {len(CAPTURED)} messages")
+        assert server.process.wait(SECONDS) == 0

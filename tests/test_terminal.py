@@ -10,7 +10,7 @@ import pytest
 from support.server import SECONDS
 
 from mediastreams import terminal as module
-from mediastreams.terminal import MOST_LINES, Console
+from mediastreams.terminal import MAX_LINES, Console
 
 
 class Terminal(io.StringIO):
@@ -97,7 +97,7 @@ def test_wide_characters(monkeypatch):
     assert len(terminal.shows()) == 1
 
 
-@pytest.mark.parametrize(("lines", "most"), [(24, MOST_LINES), (6, 4), (2, 1)])
+@pytest.mark.parametrize(("lines", "most"), [(24, MAX_LINES), (6, 4), (2, 1)])
 def test_more_lines_than_there_is_room_for(monkeypatch, lines, most):
     monkeypatch.setenv("LINES", str(lines))
     terminal = Terminal(lines=lines)
@@ -156,7 +156,7 @@ def test_a_terminal_that_is_gone():
 
 def test_a_terminal_that_has_stopped(monkeypatch):
     """Nobody waits for it; when it goes on, all is there."""
-    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    monkeypatch.setattr(module, "_CLOSE_SECONDS", 0.01)
     goes_on = threading.Event()
 
     class Stopped(Terminal):

@@ -1,1 +1,1 @@
-"""Answers people and machines over HTTP: TwiML, statusCallback, health, metrics."""
+"""The routes that answer over HTTP: TwiML, statusCallback, health, metrics."""

@@ -1,10 +1,10 @@
-"""What to paste at Twilio, for a person who starts the server."""
+"""The lines at the start that tell a person what to paste at Twilio."""
 
 from mediastreams.config import Settings
 
 
 def addresses(settings: Settings, port: int) -> list[str]:
-    """Return lines that tell a person what to paste at Twilio; `port` is where the server listens."""
+    """Return these lines for a server that listens on `port`."""
     if settings.public_url is None:
         return [
             f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {port}` shows"

@@ -1,4 +1,4 @@
-"""What machines ask of a server: `/healthz` for a load balancer, `/metrics` for Prometheus."""
+"""The routes for machines: `/healthz` for a load balancer, `/metrics` for Prometheus."""
 
 import json
 import logging
@@ -12,10 +12,7 @@ from mediastreams.web import metrics
 
 
 class Health(Blueprint):
-    """The routes `/healthz` and `/metrics`.
-
-    `count` brings the metrics up to date.
-    """
+    """The routes `/healthz` and `/metrics`; `count` brings the metrics up to date."""
 
     def __init__(self, state: ServerState, count: Callable[[], None]) -> None:
         super().__init__("health", __name__)
@@ -26,16 +23,16 @@ class Health(Blueprint):
         self.add_url_rule("/metrics", view_func=self.metrics)
 
     def healthz(self) -> Response:
-        """Answer how many streams are live: with 200, or 503 while the server drains."""
+        """Answer with the number of live streams: 200, or 503 while the server drains."""
         live = self._state.live
         body = json.dumps({"status": "draining" if live.draining else "ok", "streams": len(live)})
         return Response(f"{body}\n", 503 if live.draining else 200, content_type="application/json")
 
     def metrics(self) -> Response:
-        """Answer with the metrics, of all workers."""
+        """Answer with the metrics of all workers."""
         self._count()
         return Response(metrics.page(), content_type=metrics.CONTENT_TYPE)
 
     @staticmethod
     def _log_quietly() -> None:
-        request.environ[LOG_LEVEL] = logging.DEBUG  # asked for every few seconds
+        request.environ[LOG_LEVEL] = logging.DEBUG  # these are asked for every few seconds

@@ -1,18 +1,18 @@
-"""What `GET /metrics` says, for Prometheus: counts of this process, or with gunicorn of all its workers.
+"""The metrics of `GET /metrics`, for Prometheus: of this process, or under gunicorn of all workers.
 
-Streams count for themselves; here the counts are gathered, every few seconds and when one ends, so that a
-message costs nothing more. All of it happens in the server's own thread.
+A stream counts its messages itself; `StreamMetrics` adds its counts to the metrics every few seconds and at
+its end, so that a message costs nothing more. The functions are for the server's thread.
 
-Source: https://prometheus.github.io/client_python/multiprocess/. That takes a folder, which
-`gunicorn.conf.py` makes; without one the counts are those of the process.
+Source: https://prometheus.github.io/client_python/multiprocess/. Workers share their metrics in a folder that
+`gunicorn.conf.py` makes.
 """
 
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from weakref import WeakKeyDictionary
 
+import gevent
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,55 +22,122 @@ from mediastreams.consumers.base import Consumer
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 
+COUNT_SECONDS = 5.0  # how old a worker's counts are at most when another worker is asked
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_live = Gauge("mediastreams_streams_live", "Streams that are live now", multiprocess_mode="livesum")
-_ended = Counter("mediastreams_streams", "Streams that have ended, by how they did", ["ending"])
+_live = Gauge("mediastreams_streams_live", "Live streams", multiprocess_mode="livesum")
+_ended = Counter("mediastreams_streams", "Streams that have ended, by how they ended", ["ending"])
 _messages = Counter("mediastreams_messages", "Messages received, by event", ["event"])
 _bytes = Counter("mediastreams_media_bytes", "Bytes of audio received, by track", ["track"])
 _lost = Counter("mediastreams_messages_lost", "Messages that were missing when a later one came")
 _late = Counter("mediastreams_messages_late", "Messages that came after a later one, or for a second time")
 _bad = Counter("mediastreams_messages_bad", "Messages that could not be used")
-_refused = Counter("mediastreams_refusals", "Requests that were refused, by reason", ["reason"])
+_refused = Counter("mediastreams_refusals", "Requests refused, by reason", ["reason"])
 _lateness = Histogram(
     "mediastreams_handling_lateness_seconds",
-    "How much later than the earliest of the last minutes a media message was handled; of each 64th",
+    "How late a media message was handled, by the earliest of the last minutes; one message in 64",
     buckets=(0.01, 0.02, 0.03, 0.045, 0.06, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )
 _lag = Histogram(
     "mediastreams_transcription_lag_seconds",
-    "How long after its last word a final text was there",
+    "Time from the last word of a final text to the text",
     buckets=(0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
 )
-_unheard = Counter("mediastreams_transcription_dropped_seconds", "Audio that no recogniser has heard")
+_unheard = Counter("mediastreams_transcription_dropped_seconds", "Seconds of audio that no recogniser heard")
 _missed = Counter(
-    "mediastreams_consumer_dropped_messages", "Messages that a consumer was too slow for", ["consumer"]
+    "mediastreams_consumer_dropped_messages", "Messages dropped because a consumer was too slow", ["consumer"]
 )
 
 ENDINGS = ("stop", "peer closed", "server closed", "dropped", "timed out", "drained", "failed")
 EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop", "unknown", "invalid")
-# Of what is answered without a reason of its own, the status tells it.
-_REASONS = {400: "malformed", 404: "path", 405: "method", 426: "upgrade", 501: "upgrade"}
 REASONS = (
     *("descriptors", "draining", "malformed", "method", "path", "signature", "streams"),
     *("timeout", "too large", "upgrade", "version", "other"),
 )
+# The reason of a refusal that gives none, by its status.
+_REASONS = {400: "malformed", 404: "path", 405: "method", 426: "upgrade", 501: "upgrade"}
 
-# A series that is there from the beginning: its first increase is seen.
+# Prometheus sees the first increase of a series only if the series was there before.
 for _counter, _labels in ((_ended, ENDINGS), (_messages, EVENTS), (_refused, REASONS)):
     for _label in _labels:
         _counter.labels(_label)
 
-# A counter, its label ("" for none), and a number.
+# The values of a stream, each by its counter and its label ("" for none).
 _Counts = dict[tuple[Counter, str], float]
 
-# What threads have to say, for the server's to count.
-_samples: "deque[Callable[[], None]]" = deque()
 
-# What of each stream is counted already.
-_counted: "WeakKeyDictionary[Stream, _Counts]" = WeakKeyDictionary()
+class StreamMetrics:
+    """Adds the counts of the streams of one `MediaStreams` to the metrics.
+
+    For the server's thread, but for `unheard` and `lag`, which any thread may call.
+    """
+
+    def __init__(self) -> None:
+        self._counted: dict[Stream, _Counts] = {}  # of each live stream, what the metrics have
+        self._counting: gevent.Greenlet[[], None] | None = None
+        # From other threads. Under gunicorn prometheus_client's locks are gevent's: other threads take none.
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def begin(self, stream: Stream) -> None:
+        """Count a stream from now on."""
+        self._counted[stream] = {}
+        if not self._counting:
+            self._counting = gevent.spawn(self._count_regularly)
+
+    def end(self, stream: Stream) -> None:
+        """Count a stream, which need not have begun, for the last time, and how it ended."""
+        self._counted.setdefault(stream, {})
+        self._count([stream])
+        del self._counted[stream]
+        _ended.labels(re.sub(r" \d+$", "", stream.ending)).inc()
+
+    def count(self) -> None:
+        """Bring the metrics up to date."""
+        self._count(self._counted)
+
+    def unheard(self, seconds: float) -> None:
+        """Count seconds of audio that no recogniser heard. Any thread may call it."""
+        self._waiting.append(partial(_unheard.inc, seconds))
+
+    def lag(self, seconds: float) -> None:
+        """Count how many seconds late a final text was. Any thread may call it."""
+        self._waiting.append(partial(_lag.observe, seconds))
+
+    def _count_regularly(self) -> None:
+        while self._counted:
+            gevent.sleep(COUNT_SECONDS)
+            self.count()
+        self._counting = None
+
+    def _count(self, streams: Iterable[Stream]) -> None:
+        while self._waiting:
+            self._waiting.popleft()()
+        sums: _Counts = {}
+        for stream in streams:
+            before, now = self._counted[stream], _counts(stream)
+            for key, number in now.items():
+                # A lost message that comes late is lost no more, but a counter never goes back.
+                now[key] = max(number, before.get(key, 0))
+                sums[key] = sums.get(key, 0) + now[key] - before.get(key, 0)
+            self._counted[stream] = now
+        for (counter, label), number in sums.items():
+            if number:
+                (counter.labels(label) if label else counter).inc(number)
+
+
+class TranscriptionLag(Consumer):
+    """Passes how late the final texts of its stream are, in seconds, to `on_lag`."""
+
+    def __init__(self, stream: Stream, on_lag: Callable[[float], None]) -> None:
+        super().__init__(stream)
+        self._on_lag = on_lag
+
+    def transcript(self, transcript: Transcript) -> None:
+        """Pass the lag of a final text."""
+        if transcript.final and transcript.text:
+            self._on_lag(transcript.lag)
 
 
 def live(streams: int) -> None:
@@ -79,7 +146,7 @@ def live(streams: int) -> None:
 
 
 def refused(reason: str, status: int = 400) -> None:
-    """Count a request that was refused with this status; `reason` is one of `REASONS`, or ""."""
+    """Count a refused request. `reason` is one of `REASONS`; "" takes the reason from the HTTP status."""
     _refused.labels(reason or _REASONS.get(status, "other")).inc()
 
 
@@ -93,45 +160,8 @@ def handled(lateness: float) -> None:
     _lateness.observe(lateness)
 
 
-def unheard(seconds: float) -> None:
-    """Count seconds of audio that no recogniser has heard. Any thread may call it."""
-    _samples.append(partial(_unheard.inc, seconds))
-
-
-class TranscriptionLag(Consumer):
-    """Counts how late the final texts of its stream are."""
-
-    def transcript(self, transcript: Transcript) -> None:
-        """Count one."""
-        if transcript.final and transcript.text:
-            _samples.append(partial(_lag.observe, transcript.lag))
-
-
-def count(streams: Iterable[Stream]) -> None:
-    """Count what of these streams is not counted yet."""
-    sums: _Counts = {}
-    for stream in streams:
-        before = _counted.get(stream, {})
-        now = _counted[stream] = _counts(stream)
-        for key, number in now.items():
-            # One that was lost and came late was counted; a counter never goes back.
-            now[key] = max(number, before.get(key, 0))
-            sums[key] = sums.get(key, 0) + now[key] - before.get(key, 0)
-    while _samples:
-        _samples.popleft()()
-    for (counter, label), number in sums.items():
-        if number:
-            (counter.labels(label) if label else counter).inc(number)
-
-
-def ended(stream: Stream) -> None:
-    """Count a stream that has ended, and what of it is not counted yet."""
-    count([stream])
-    _ended.labels(re.sub(r" \d+$", "", stream.ending)).inc()
-
-
 def page() -> bytes:
-    """Return the page, of type `CONTENT_TYPE`."""
+    """Return the page of all metrics, of type `CONTENT_TYPE`."""
     registry = prometheus_client.REGISTRY
     if config.has_folder_for_metrics():
         registry = CollectorRegistry()

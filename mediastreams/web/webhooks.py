@@ -1,6 +1,4 @@
-"""What Twilio asks of a server besides the stream: the TwiML of a call, and how its streams went.
-
-A blueprint of Flask: `app.register_blueprint(Webhooks(settings))`.
+"""The routes for Twilio's webhooks: the TwiML of a call, and the `statusCallback` of its streams.
 
 Sources: https://www.twilio.com/docs/voice/twiml/stream, "statusCallback", and
 https://www.twilio.com/docs/usage/webhooks/webhooks-security.
@@ -23,15 +21,15 @@ from mediastreams.web import metrics
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 65536  # of a webhook's body; Twilio's have some 1,000
-_MAX_SHOWN = 200
+MAX_BYTES = 65536  # of a webhook's body; Twilio's have about 1,000
+_MAX_SHOWN = 200  # characters of a form's value in the log
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 
 class Webhooks(Blueprint):
-    """The routes `/twiml/<name>` and `/stream-status`; with TWILIO_AUTH_TOKEN they answer Twilio only.
+    """The routes `/twiml/<name>` and `/stream-status`. With TWILIO_AUTH_TOKEN they answer only Twilio.
 
-    The TwiML documents are the files of the application's folder `twiml`, else those of the package.
+    They serve the files of the application's folder `twiml`, or those of the package if it has none.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,11 +40,11 @@ class Webhooks(Blueprint):
         self.add_url_rule("/stream-status", view_func=self.stream_status, methods=["POST"])
 
     def twiml(self, name: str) -> Response:
-        """Answer with the TwiML document of this name, with or without `.xml`, addressed to this server.
+        """Answer with the TwiML document of this name, with or without `.xml`.
 
-        Streams are to come to PUBLIC_URL, or else to where the request came; DIAL_NUMBER is dialled.
+        Its streams get the host of PUBLIC_URL, or of the request without that. Its number is DIAL_NUMBER.
         """
-        # Looked up among the files there are: what is asked for never becomes a path.
+        # The name is looked up among the files that exist, and never becomes part of a path.
         documents = {path.stem: path for path in sorted(_documents().glob("*.xml"))}
         path = documents.get(name.removesuffix(".xml"))
         if path is None:
@@ -60,22 +58,22 @@ class Webhooks(Blueprint):
         return Response(document, content_type="text/xml; charset=utf-8")
 
     def stream_status(self) -> Response:
-        """Log what the `statusCallback` of a `<Stream>` says, in one line."""
+        """Log the `statusCallback` of a `<Stream>` in one line."""
         form = request.form
         sid, event = form.get("StreamSid", ""), form.get("StreamEvent", "")
         if not sid or not event:
             raise self._refuse(400, "malformed", "StreamSid and StreamEvent are missing.")
         name, text = form.get("StreamName", sid), form.get("StreamError", "")
-        told = _shown(event)
+        line = _shown(event)
         if name != sid:
-            told += f' (name "{_shown(name)}")'
+            line += f' (name "{_shown(name)}")'
         if code := error_codes.find(text):
-            told += f", {error_codes.meaning(code)}; check {error_codes.ERRORS[code].check}"
+            line += f", {error_codes.meaning(code)}; check {error_codes.ERRORS[code].check}"
         if text and not (code and text.strip() in (str(code), error_codes.ERRORS[code].title.strip())):
-            told += f" (Twilio: {_shown(text)})"
+            line += f" (Twilio: {_shown(text)})"
         level = logging.ERROR if event == "stream-error" else logging.INFO
         extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}
-        logger.log(level, "Stream %s: %s", _shown(sid), told, extra=extra)
+        logger.log(level, "Stream %s: %s", _shown(sid), line, extra=extra)
         request.environ[LOG_LEVEL] = logging.NOTSET
         return Response(status=204)
 
@@ -88,7 +86,7 @@ class Webhooks(Blueprint):
                 form = request.form.to_dict(flat=False)
         except TimeoutError:
             raise self._refuse(408, "timeout", f"The request was not whole within {seconds:g} s.") from None
-        except OSError:  # gevent's, where the peer is gone before its body has come
+        except OSError:  # of gevent: the peer has gone before the end of the body
             raise self._refuse(400, "malformed", "The body of the request was cut off.") from None
         token = self._settings.twilio_auth_token
         if token is None:
@@ -98,7 +96,7 @@ class Webhooks(Blueprint):
             raise self._refuse(403, "signature", "The signature is not that of Twilio for this address.", why)
 
     def _urls(self) -> list[str]:
-        """Return the addresses that Twilio may have signed."""
+        """Return the URLs that Twilio may have signed."""
         if self._settings.public_url:
             origins = [f"https{self._settings.public_url.removeprefix('wss')}"]
         else:
@@ -109,7 +107,7 @@ class Webhooks(Blueprint):
         return [url for origin in origins for url in signature.webhook_urls(origin + path)]
 
     def _origin(self) -> str:
-        """Return where the request came, as `https://host` or `http://host`."""
+        """Return the scheme and host of the request, as `https://host` or `http://host`."""
         host = request.headers.get("Host", "")
         if not _HOST.fullmatch(host):
             raise self._refuse(400, "malformed", "The Host is no host.")
@@ -118,7 +116,7 @@ class Webhooks(Blueprint):
 
     @staticmethod
     def _refuse(status: int, reason: str, text: str, why: str = "") -> HTTPException:
-        """Log a refused webhook in one line and return the refusal; `why` is more than the peer is told."""
+        """Log a refused webhook in one line and return the refusal. The log has `why` instead of `text`."""
         request.environ[LOG_LEVEL] = logging.NOTSET
         metrics.refused(reason, status)
         what = f'{request.remote_addr}: "{_shown(f"{request.method} {request.path}")}" refused with {status}'
@@ -128,9 +126,9 @@ class Webhooks(Blueprint):
 
 
 def _documents() -> Path:
-    """Return the folder of the TwiML documents: the application's own, else the package's.
+    """Return the folder of the TwiML documents: the application's, or else the package's.
 
-    The package's is `mediastreams/twiml` where it is installed, and beside `mediastreams` in a checkout.
+    The package's is `mediastreams/twiml` when installed, and `twiml` beside `mediastreams` in a checkout.
     """
     package = Path(__file__).parents[1]
     folders = (Path(current_app.root_path, "twiml"), package / "twiml")

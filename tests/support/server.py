@@ -1,10 +1,12 @@
 """A server in a process of its own, on a port that the system chose, and what it logs."""
 
 import difflib
+import itertools
 import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +38,8 @@ class Server:
             start_new_session=True,  # a shell and what it started end together
         )
         self.lines = []
+        self._logged = 0  # how many of them `logged` has returned
+        self._marks = itertools.count(1)
         self._queue = queue.Queue()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -82,8 +86,29 @@ class Server:
         What it warns of at its start is left out.
         """
         listening = next(i for i, line in enumerate(self.lines) if "istening " in line)
-        logged = [line.partition(": ")[2] for line in self.lines[listening:] if line.startswith("[")]
-        return [line for line in logged if not line.startswith("TWILIO_AUTH_TOKEN is not set")]
+        return without_time(self.lines[listening:])
+
+    def logged(self):
+        """Return what was logged since the last call, as `messages` does. A traceback fails the test.
+
+        A request marks the place: the server logs one that it has answered before it reads the next one.
+        """
+        mark = f"/logged-{next(self._marks)}"
+        with socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS) as connection:
+            connection.sendall(f"GET {mark} HTTP/1.0\r\n\r\n".encode())
+            while connection.recv(65536):
+                pass
+        self.wait_for(rf'"GET {mark}" 404$')
+        begin, self._logged = self._logged, len(self.lines)
+        lines = self.lines[begin : self._logged - 1]
+        assert not any("Traceback" in line for line in lines), "\n".join(lines)
+        return without_time(lines)
+
+
+def without_time(lines):
+    """Return the messages of log lines, without time, level and module."""
+    messages = [line.partition(": ")[2] for line in lines if line.startswith("[")]
+    return [message for message in messages if not message.startswith("TWILIO_AUTH_TOKEN is not set")]
 
 
 def environment():

@@ -118,6 +118,11 @@ class TestACall:
         assert set(endings) == set(metrics.ENDINGS)
 
 
+@pytest.fixture(scope="module")
+def gated(start_shared_server):
+    return start_shared_server(TWILIO_AUTH_TOKEN=TOKEN)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("request_bytes", "reason"),
@@ -134,11 +139,10 @@ class TestRefusals:
             (b"POST /stream-status HTTP/1.1\r\nContent-Length: 70000\r\n\r\n", "too large"),
         ],
     )
-    def test_each_has_its_reason(self, start_server, request_bytes, reason):
-        server = start_server(TWILIO_AUTH_TOKEN=TOKEN)
-        before = scrape(server)
-        exchange(server, request_bytes)
-        assert change(before, scrape(server)) == {("refusals_total", reason): 1}
+    def test_each_has_its_reason(self, gated, request_bytes, reason):
+        before = scrape(gated)
+        exchange(gated, request_bytes)
+        assert change(before, scrape(gated)) == {("refusals_total", reason): 1}
 
     def test_too_many_streams(self, start_server):
         server = start_server(MAX_STREAMS="1")
@@ -153,19 +157,12 @@ class TestRefusals:
             connection.recv(1)
         assert scrape(server)["refusals_total", ("reason", "timeout")] == 1
 
-    def test_what_is_answered_is_none(self, server):
-        before = scrape(server)
-        exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n")
-        exchange(server, b"HEAD /metrics HTTP/1.0\r\n\r\n")
-        exchange(server, b"GET /twiml/start-stream HTTP/1.0\r\nHost: a\r\n\r\n")
-        assert change(before, scrape(server)) == {}
-
-    def test_who_asks_for_metrics_fills_no_log(self, start_server):
-        quiet, told = start_server(), start_server(LOG_LEVEL="DEBUG")
-        for server in (quiet, told):
-            scrape(server)
-        assert "/metrics" not in quiet.stop()
-        assert '"GET /metrics" 200' in told.stop()
+    def test_what_is_answered_is_none(self, shared_server):
+        before = scrape(shared_server)
+        exchange(shared_server, b"GET /healthz HTTP/1.0\r\n\r\n")
+        exchange(shared_server, b"HEAD /metrics HTTP/1.0\r\n\r\n")
+        exchange(shared_server, b"GET /twiml/start-stream HTTP/1.0\r\nHost: a\r\n\r\n")
+        assert change(before, scrape(shared_server)) == {}
 
 
 class TestUnderGunicorn:
@@ -221,32 +218,46 @@ class TestCounts:
 
     def test_nothing_is_counted_twice(self):
         stream = Stream(FakeConnection(), Settings())
+        stream_metrics = metrics.StreamMetrics()
         before = self.told()
+        stream_metrics.begin(stream)
         for message in (CONNECTED, start(), media(2, 0), media(5, 60)):
             stream.receive(message.to_json())
-            metrics.count([stream])
-        metrics.count([stream])
+            stream_metrics.count()
+        stream_metrics.count()
         stream.receive(media(3, 20).to_json())  # it was lost, and is not any more: a counter never goes back
         stream.receive(stop(6).to_json())
         with stream:
             pass
-        metrics.ended(stream)
+        stream_metrics.end(stream)
+        stream_metrics.count()
         told = self.told() - before
         assert told["mediastreams_messages_total", "media"] == 3
         assert told["mediastreams_messages_lost_total",] == 2
         assert told["mediastreams_messages_late_total",] == 1
         assert told["mediastreams_streams_total", "stop"] == 1
 
+    def test_a_stream_that_ends_before_its_start(self):
+        stream = Stream(FakeConnection(), Settings())
+        before = self.told()
+        with stream:
+            stream.receive(CONNECTED.to_json())
+        metrics.StreamMetrics().end(stream)
+        told = self.told() - before
+        assert told["mediastreams_messages_total", "connected"] == 1
+        assert told["mediastreams_streams_total", "server closed"] == 1
+
     def test_what_consumers_and_recognisers_missed(self):
-        lag = metrics.TranscriptionLag(Stream(FakeConnection(), Settings()))
+        stream_metrics = metrics.StreamMetrics()
+        lag = metrics.TranscriptionLag(Stream(FakeConnection(), Settings()), stream_metrics.lag)
         before = self.told()
         metrics.missed("Transcriber", 7)
-        metrics.unheard(1.5)
+        stream_metrics.unheard(1.5)
         for seconds in (0.4, 1.2):
             lag.transcript(Transcript("inbound", "words that change", False, 0, 1, seconds))
             lag.transcript(Transcript("inbound", "words", True, 0, 1, seconds))
-        metrics.count([])
-        metrics.count([])
+        stream_metrics.count()
+        stream_metrics.count()
         told = self.told() - before
         assert told["mediastreams_consumer_dropped_messages_total", "Transcriber"] == 7
         assert told["mediastreams_transcription_dropped_seconds_total",] == 1.5

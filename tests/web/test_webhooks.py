@@ -29,6 +29,11 @@ STATUS = {
 }
 
 
+@pytest.fixture
+def server(shared_server):
+    return shared_server
+
+
 def ask(server, path, form=None, **headers):
     """Ask as Twilio does; return the status, the Content-Type and the body."""
     request = urllib.request.Request(
@@ -110,7 +115,7 @@ class TestTwiml:
         assert status == 404
         assert "text/xml" not in kind
         assert "Response>" not in body
-        assert "Traceback" not in server.stop()
+        server.logged()
 
     def test_no_such_name_says_which_there_are(self, server):
         assert "there are: both-tracks, connect-stream, " in ask(server, "/twiml/none")[2]
@@ -144,8 +149,7 @@ class TestStreamStatus:
     def test_started_and_stopped(self, server):
         for event in ("stream-started", "stream-stopped"):
             assert ask(server, "/stream-status", {**STATUS, "StreamEvent": event})[0] == 204
-        server.stop()
-        assert server.messages() == [f"Stream {SID}: stream-started", f"Stream {SID}: stream-stopped"]
+        assert server.logged() == [f"Stream {SID}: stream-started", f"Stream {SID}: stream-stopped"]
 
     def test_the_streams_name(self, server):
         ask(server, "/stream-status", {**STATUS, "StreamName": "support-line"})
@@ -171,8 +175,7 @@ class TestStreamStatus:
     def test_what_is_no_status_is_refused_in_one_line(self, server, missing):
         form = {name: value for name, value in STATUS.items() if name != missing}
         assert ask(server, "/stream-status", form)[0] == 400
-        server.stop()
-        (line,) = server.messages()
+        (line,) = server.logged()
         assert '"POST /stream-status" refused with 400, StreamSid and StreamEvent are missing.' in line
 
     def test_get_is_not_for_it(self, server):
@@ -190,7 +193,7 @@ class TestStreamStatus:
                 except urllib.error.HTTPError as error:
                     with error:
                         assert error.code in (400, 413)
-        assert "Traceback" not in server.stop()
+        server.logged()
 
     def test_a_body_has_an_end(self, server):
         assert ask(server, "/stream-status", {**STATUS, "more": "x" * 65536})[0] == 413
@@ -203,7 +206,7 @@ class TestStreamStatus:
     def test_a_body_that_is_cut_off(self, server, path, kind):
         head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\nContent-Type: {kind}\r\n\r\n"
         exchange(server, head.encode() + b"StreamSid=1")
-        assert "Traceback" not in server.stop()
+        server.logged()
 
     def test_a_body_that_does_not_come(self, start_server):
         server = start_server(START_TIMEOUT="0.3")
@@ -221,15 +224,16 @@ class TestStreamStatus:
         assert "Traceback" not in server.stop()
 
 
+@pytest.fixture(scope="module")
+def signed(start_shared_server):
+    return start_shared_server(TWILIO_AUTH_TOKEN=TOKEN, PUBLIC_URL="wss://a.example/media")
+
+
 class TestSignature:
     """With TWILIO_AUTH_TOKEN; the signature is made by Twilio's own library."""
 
     def sign(self, url, form=None):
         return RequestValidator(TOKEN).compute_signature(url, form or {})
-
-    @pytest.fixture
-    def signed(self, start_server):
-        return start_server(TWILIO_AUTH_TOKEN=TOKEN, PUBLIC_URL="wss://a.example/media")
 
     def test_a_webhook_of_twilio(self, signed):
         url = "https://a.example/twiml/start-stream"
@@ -243,25 +247,23 @@ class TestSignature:
 
     @pytest.mark.parametrize("path", ["/twiml/start-stream", "/twiml/none", "/stream-status"])
     def test_anybody_else(self, signed, path):
+        signed.logged()
         good = self.sign(f"https://a.example{path}", STATUS)
         assert ask(signed, path, STATUS)[0] == 403
         assert ask(signed, path, STATUS, X_Twilio_Signature="x")[0] == 403
         assert ask(signed, path, {**STATUS, "StreamName": "x"}, X_Twilio_Signature=good)[0] == 403
-        signed.stop()
-        assert [line.partition(" ")[2].partition(";")[0] for line in signed.messages()] == [
+        lines = signed.logged()
+        assert [line.partition(" ")[2].partition(";")[0] for line in lines] == [
             f'"POST {path}" refused with 403, no X-Twilio-Signature',
             f'"POST {path}" refused with 403, the signature is not Twilio\'s',
             f'"POST {path}" refused with 403, the signature is not Twilio\'s',
         ]
-        assert (
-            f"; tried https://a.example{path}, https://a.example:443{path}. PUBLIC_URL must"
-            in signed.lines[-1]
-        )
+        assert f"; tried https://a.example{path}, https://a.example:443{path}. PUBLIC_URL must" in lines[-1]
 
     def test_an_address_cannot_forge_a_line_of_the_log(self, signed):
+        signed.logged()
         exchange(signed, b"GET /twiml/start-stream?\x1b[2J\xc2\x80\xad HTTP/1.1\r\nHost: a\r\n\r\n")
-        signed.stop()
-        (line,) = signed.messages()
+        (line,) = signed.logged()
         assert line.isprintable()
         assert "?\\u001b[2J" in line
 
@@ -272,41 +274,6 @@ class TestSignature:
                 0
             ]
             assert status == 200
-
-
-class TestAddresses:
-    def test_what_to_paste(self, start_server):
-        server = start_server(PUBLIC_URL="a.example/b/media", LOG_LEVEL="ERROR")
-        server.wait_for("webhook")
-        server.stop()
-        assert server.lines[-2:] == [
-            "To paste into a TwiML Bin, as the Stream's url: wss://a.example/b/media",
-            "Or without a Bin, as the number's webhook: https://a.example/b/twiml/start-stream"
-            " (set DIAL_NUMBER to one that you can answer)",
-        ]
-
-    def test_with_a_number_to_dial(self, start_server):
-        server = start_server(PUBLIC_URL="a.example", DIAL_NUMBER="+442071838750")
-        server.wait_for("as the number's webhook: https://a.example/twiml/start-stream$")
-
-    def test_how_to_be_told(self, server):
-        server.stop()
-        assert server.lines[-1] == (
-            "To see what to paste at Twilio, set PUBLIC_URL to the address that "
-            f"`ngrok http {server.port}` shows"
-        )
-
-    def test_a_server_without_webhooks_has_none(self, start_server, tmp_path):
-        (tmp_path / "bare.py").write_text(
-            "from flask import Flask\n"
-            "from mediastreams.config import load\n"
-            "from mediastreams.server.serve import serve\n"
-            "from mediastreams.server.state import ServerState\n"
-            "def announce(port):\n"
-            "    print(f'listening on: http://localhost:{port}', flush=True)\n"
-            "serve(Flask(__name__), ServerState(load()), announce)\n"
-        )
-        assert "PUBLIC_URL" not in start_server("bare.py", cwd=tmp_path).stop()
 
 
 def test_a_number_that_cannot_be_dialled_stops_the_start():
