@@ -19,6 +19,7 @@ import secrets
 import signal
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -57,6 +58,7 @@ from mediastreams.text import printable
 @click.option("--fast", is_flag=True, help="Send without waiting, not in real time.")
 @click.option(
     "--save-heard",
+    type=Path,
     metavar="FILE.wav",
     help="Save what the server sends, as the caller hears it, on a bidirectional stream.",
 )

@@ -39,7 +39,7 @@ class Phone:
     def pick_up(self) -> None:
         """Begin to count the time, and to save what is heard. Raises `OptionError` where that cannot be."""
         self._began = time.monotonic()
-        path = self._plan.save_heard
+        path = self._plan.options.save_heard
         if path is None:
             return
         try:
@@ -60,12 +60,12 @@ class Phone:
         self._hear(self._heard_to, mulaw.SILENCE * (round(self._now() * RATE) - self._heard_to))
         self._save(heard.close)
         if self._heard is not None:
-            self._say(f"Heard: {heard.samples / RATE:.2f} s, saved in {self._plan.save_heard}")
+            self._say(f"Heard: {heard.samples / RATE:.2f} s, saved in {self._plan.options.save_heard}")
             self._heard = None
 
     async def receive(self, data: str | bytes) -> None:
         """Act on one message of the server, or warn of it once a code, as Twilio does."""
-        if not self._plan.bidirectional:
+        if not self._plan.stream.bidirectional:
             return self._warn(31924, "the server sends on a unidirectional stream (<Start>)")
         if isinstance(data, bytes):
             return self._warn(31950, "the server sent a binary message; Twilio takes text only")
@@ -108,7 +108,7 @@ class Phone:
             write(*arguments)
         except OSError as error:
             self._heard = None
-            self._say(f"Warning: {self._plan.save_heard} cannot be written: {error.strerror}")
+            self._say(f"Warning: {self._plan.options.save_heard} cannot be written: {error.strerror}")
 
     def _now(self) -> float:
         return time.monotonic() - self._began

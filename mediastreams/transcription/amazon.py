@@ -22,7 +22,7 @@ from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
 from mediastreams.transcription.provider import Provider
 from mediastreams.transcription.session import Backlog, SessionError
-from mediastreams.transcription.websocket_session import converse, open_websocket, verified_context
+from mediastreams.transcription.websocket_session import converse, open_websocket
 
 _PATH = "/stream-transcription-websocket"
 _PRELUDE = struct.Struct(">III")  # total length, length of the headers, checksum of both
@@ -47,14 +47,13 @@ class Amazon(Provider):
         self._keys = access_key, secret_key, session_token
         self._region = region
         self._endpoint = endpoint or f"https://transcribestreaming.{region}.amazonaws.com:8443"
-        self._context = verified_context()
 
     async def session(self, backlog: Backlog) -> None:
-        """Send the chunks as audio events and take the texts, until Amazon ends the connection."""
+        """Send the chunks as audio events and read the texts, until Amazon ends the connection."""
         query = {"language-code": "en-US", "media-encoding": "pcm", "sample-rate": str(RATE)}
         url = presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC))
-        async with open_websocket(url, {}, self._context) as websocket:
-            await converse(websocket, _audio_events(backlog), partial(_take, backlog))
+        async with open_websocket(url, {}) as websocket:
+            await converse(websocket, _audio_events(backlog), partial(_read_event, backlog))
 
 
 async def _audio_events(backlog: Backlog) -> AsyncIterator[bytes]:
@@ -63,8 +62,8 @@ async def _audio_events(backlog: Backlog) -> AsyncIterator[bytes]:
     yield encode_event(b"")  # the end of the audio
 
 
-def _take(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> bool:
-    """Take a transcript event or an exception. None is known to be the last: Amazon ends the connection."""
+def _read_event(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> bool:
+    """Read a transcript event or an exception. Returns False: Amazon ends the connection after the last."""
     if isinstance(message, str):
         raise ValueError("a text message")
     headers, payload = decode_event(message)

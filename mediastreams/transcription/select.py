@@ -6,7 +6,6 @@ import os
 import sys
 
 from mediastreams.config import Settings, environment
-from mediastreams.transcription.base import Engine
 from mediastreams.transcription.process_engine import EngineProcess
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ _SETTINGS = (
 )
 
 
-def choose(settings: Settings) -> Engine | None:
+def choose(settings: Settings) -> EngineProcess | None:
     """Return the engine that TRANSCRIBER asks for; None where there is none, or nobody to read its texts.
 
     Without TRANSCRIBER that is the local one if it is installed, else a line says how to install it. Where an

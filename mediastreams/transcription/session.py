@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
-from mediastreams.transcription.base import OnText
 
 MIN_CHUNK = RATE // 10  # bytes: providers want 100 ms a message
 MAX_KEPT = 30 * RATE  # bytes
@@ -20,6 +19,9 @@ MAX_SENT_AGAIN = 10 * RATE  # bytes
 MAX_TRIES = 4
 AT_ONCE = 0.5  # seconds: a session that has lasted this long was not simply refused
 FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
+
+# Receives a text, whether it is final, and where it begins and ends, in seconds of the track's audio.
+OnText = Callable[[str, bool, float, float], None]
 
 
 class SessionError(MediaStreamsError):

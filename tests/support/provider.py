@@ -11,6 +11,7 @@ import trustme
 from websockets.sync.server import serve
 
 from mediastreams.caller import SAMPLE, sound_file
+from mediastreams.client import tls_context
 from mediastreams.transcription.session import Backlog, recognise
 from support.server import run_caller
 
@@ -92,7 +93,9 @@ class Tls:
 
 @pytest.fixture
 def tls(tmp_path):
-    return Tls(tmp_path)
+    tls_context.cache_clear()  # each test has an authority of its own
+    yield Tls(tmp_path)
+    tls_context.cache_clear()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from support.provider import SAID, Hearing, Recognised, call_is_shown, shown
 from support.server import run, run_caller
 from websockets.exceptions import ConnectionClosed
 
+from mediastreams.client import tls_context
 from mediastreams.transcription.watson import Watson
 
 KEY, TOKEN = "the-api-key", "token-of-the-day"
@@ -269,10 +270,11 @@ def test_a_flood_holds_up_nobody(start, provider):
 
 def test_a_certificate_that_nobody_has_signed(watson, provider, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    tls_context.cache_clear()
     recognised = Recognised(watson, SAID)
     assert recognised.warned[0].endswith("unable to get local issuer certificate: tried again")
     assert provider.tokens == 0
-    monkeypatch.setattr(Watson, "_ask_for_token", _give_token)
+    monkeypatch.setattr(Watson, "_request_token", _give_token)
     recognised = Recognised(watson, SAID)
     assert recognised.warned[0].endswith("unable to get local issuer certificate: tried again")
     assert provider.requests == []
