@@ -73,7 +73,7 @@ def _read_event(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> b
     for result in answer["Transcript"]["Results"]:
         if result["Alternatives"]:
             text = result["Alternatives"][0]["Transcript"]
-            backlog.take_text(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
+            backlog.add_text(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
     return False
 
 

@@ -72,7 +72,7 @@ class Google(Provider):
                 best = result.alternatives[0]
                 end = result.result_end_time.total_seconds()
                 start = best.words[0].start_time.total_seconds() if best.words else begin
-                backlog.take_text(best.transcript, result.is_final, start, end)
+                backlog.add_text(best.transcript, result.is_final, start, end)
                 if not result.is_final:
                     break  # what follows is less stable, and would stand in its place
                 begin = end

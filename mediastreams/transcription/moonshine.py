@@ -9,7 +9,6 @@ Started by the server, as `python -m mediastreams.transcription.moonshine` (`pro
 
 import os
 import threading
-from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
@@ -40,12 +39,12 @@ class Decoder:
 
     @property
     def urgency(self) -> int:
-        """Bytes of pending audio; 0 where it can wait for more."""
+        """Bytes of pending audio; 0 when it can wait for more."""
         pending = len(self._pending)
         return pending + MIN_DECODED if self.ended else pending if pending >= MIN_DECODED else 0
 
     def feed(self, audio: bytes) -> None:
-        """Keep audio to be decoded; the oldest is dropped where there are more than 30 s."""
+        """Keep audio to be decoded; beyond 30 s the oldest is dropped."""
         self._pending += audio
         excess = len(self._pending) - MAX_PENDING
         if excess > 0:
@@ -137,40 +136,32 @@ def _read(source: BinaryIO, frames: Frames) -> None:
     frames.put(None)
 
 
-def _take(frames: Frames, wait: bool) -> Iterator[tuple[int, int, bytes] | None]:
-    """Iterate over the frames that have come; with `wait`, wait for the first."""
-    if wait:
-        yield frames.get()
-    while not frames.empty():  # nobody else takes any
-        yield frames.get()
-
-
 def serve(frames: Frames, recogniser: Recogniser) -> None:
     """Decode what comes, until the input ends."""
     tracks: dict[int, Decoder] = {}
-    busiest: Decoder | None = None
     while True:
-        for frame in _take(frames, wait=busiest is None):
+        is_idle = not any(track.urgency for track in tracks.values())
+        while is_idle or not frames.empty():
+            frame = frames.get()
             if frame is None:
                 return
+            is_idle = False
             number, kind, audio = frame
-            track = tracks.get(number)
-            if track is None:
-                track = tracks[number] = Decoder(number, recogniser)
+            if number not in tracks:
+                tracks[number] = Decoder(number, recogniser)
+            track = tracks[number]
             if kind == process_protocol.END:
                 track.ended = True
             else:
                 track.feed(audio)
-        busiest = max(tracks.values(), key=lambda track: track.urgency, default=None)
-        if busiest is None or not busiest.urgency:
-            busiest = None
-        elif busiest.decode():
+        busiest = max(tracks.values(), key=lambda track: track.urgency)
+        if busiest.urgency and busiest.decode():
             process_protocol.write(id=busiest.number, ended=True, dropped=busiest.dropped / RATE)
             del tracks[busiest.number]
 
 
 def main() -> int:
-    """Serve; return the exit status: 3 where the recogniser cannot be loaded, and an event says why."""
+    """Serve; return the exit status: 3 when the recogniser cannot be loaded, and an event says why."""
     source = process_protocol.take_over()
     frames: Frames = SimpleQueue()
     threading.Thread(target=_read, args=(source, frames), daemon=True).start()

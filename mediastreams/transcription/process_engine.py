@@ -59,7 +59,6 @@ class EngineProcess:
         self._input = -1  # the pipe to the process; -1 when there is no process
         self._unwritten = b""  # the rest of a frame that a full pipe took in part
         self._crashes = 0
-        self._is_restarting = False
         self._is_off = False
 
     def recognise(self, name: str, position: int, on_text: OnText) -> "Recognition":
@@ -74,7 +73,7 @@ class EngineProcess:
                 track.is_finished = True
                 return track
             self._tracks[self._last_number] = track
-            if self._input < 0 and not self._is_restarting:
+            if self._input < 0:
                 self._start()
         return track
 
@@ -138,7 +137,7 @@ class EngineProcess:
         get_original("_thread", "start_new_thread")(self._read, (pid, ours_in))
 
     def _read(self, pid: int, output: int) -> None:
-        """Hand the events of the process to the tracks until it ends, then start it again (a thread)."""
+        """Hand the events of the process to its tracks until it ends, then start it again (a thread)."""
         started = time.monotonic()
         failed = None
         with open(output, encoding="utf-8") as lines:
@@ -152,28 +151,23 @@ class EngineProcess:
                 if track is not None:
                     track.on_event(event)
         status = _status(pid)
-        lived = time.monotonic() - started
-        with self._lock:
-            os.close(self._input)
-            self._input = -1
-            self._crashes = self._crashes + 1 if lived < _SOON else 1
-            self._is_off = bool(failed) or self._crashes >= _MAX_CRASHES
-            self._is_restarting = True
-            tracks = list(self._tracks.items())
+        self._crashes = self._crashes + 1 if time.monotonic() - started < _SOON else 1
+        is_off = bool(failed) or self._crashes >= _MAX_CRASHES
         if failed:
             logger.warning("%s cannot be loaded, no transcripts: %s", self._name, failed)
-        elif self._is_off:
+        elif is_off:
             logger.error("%s has ended again and again (%s), no transcripts", self._name, status)
         else:
             logger.error("%s has ended (%s), and is started again", self._name, status)
-            time.sleep(self._crashes - 1)
-        for number, track in tracks:
-            if self._is_off or track.is_finishing:
-                track.is_finished = True
-                self.forget(number)
         with self._lock:
-            self._is_restarting = False
-            if self._tracks and not self._is_off:
+            os.close(self._input)
+            self._input = -1
+            self._is_off = is_off
+            for number, track in list(self._tracks.items()):
+                if is_off or track.is_finishing:
+                    track.is_finished = True
+                    del self._tracks[number]
+            if self._tracks:
                 self._start()
 
 

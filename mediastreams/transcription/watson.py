@@ -62,7 +62,7 @@ class Watson(Provider):
             for result in answer.get("results", ()):
                 best = result["alternatives"][0]
                 words = best.get("timestamps") or [["", 0.0, 0.0]]
-                backlog.take_text(best["transcript"], bool(result["final"]), words[0][1], words[-1][2])
+                backlog.add_text(best["transcript"], bool(result["final"]), words[0][1], words[-1][2])
             return has_sent_all and answer.get("state") == "listening"
 
         if time.monotonic() > self._token_until:
