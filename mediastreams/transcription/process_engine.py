@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_CRASHES = 3  # one after the other, each within _SOON seconds of its start
 _SOON = 10.0
-_MAX_FRAME = 3200  # bytes of audio
+# Bytes of audio; a full pipe takes a frame of up to PIPE_BUF bytes not at all, rather than in part.
+_MAX_FRAME = min(3200, getattr(select, "PIPE_BUF", 512) - HEADER.size)
 _MAX_SILENCE = RATE  # samples that stand for missing audio: a recogniser then ends its sentence
 _PIPE_BYTES = 1 << 20  # room for what many calls say until the process is up; 64 kB is a second of eight
 
@@ -57,7 +59,6 @@ class EngineProcess:
         self._tracks: dict[int, Recognition] = {}
         self._last_number = 0
         self._input = -1  # the pipe to the process; -1 when there is no process
-        self._unwritten = b""  # the rest of a frame that a full pipe took in part
         self._crashes = 0
         self._is_off = False
 
@@ -85,20 +86,11 @@ class EngineProcess:
         with self._lock:
             if self._input < 0:
                 return None
-            if not self._write_all(self._unwritten):
+            try:
+                os.write(self._input, frame)
+            except (BlockingIOError, BrokenPipeError):  # `_read` notices the latter
                 return False
-            self._unwritten = b""
-            # When the pipe took a part of the frame, the rest follows.
-            return self._write_all(frame) or bool(self._unwritten)
-
-    def _write_all(self, data: bytes) -> bool:
-        written = 0
-        if data:
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # `_read` notices the latter
-                written = os.write(self._input, data)
-        if 0 < written < len(data):
-            self._unwritten = data[written:]
-        return written == len(data)
+            return True
 
     def forget(self, number: int) -> None:
         """Drop a track that has ended."""
@@ -131,7 +123,7 @@ class EngineProcess:
             import fcntl
 
             fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._input, self._unwritten = ours_out, b""
+        self._input = ours_out
         for track in self._tracks.values():
             track.restart()
         get_original("_thread", "start_new_thread")(self._read, (pid, ours_in))
@@ -172,7 +164,7 @@ class EngineProcess:
 
 
 class Recognition:
-    """One track of an engine process.
+    """One track of an engine process, with positions in samples at 8 kHz on the call's timeline.
 
     The consumer's thread calls `add`, `flush` and `finish`, the engine's thread the rest, and `on_text`.
     """
