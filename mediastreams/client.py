@@ -23,18 +23,9 @@ from websockets.uri import parse_uri
 TIMEOUT = 10.0  # seconds for each of: the connection, TLS, the handshake
 _MAX_SHOWN = 200  # characters of what a refusal says
 
-# What it logs is not in the log's form, and may repeat a secret. Errors are raised as well.
+# It may log a secret, and not in the log's form. Errors are raised as well.
 _logger = logging.getLogger("websockets.client")
 _logger.disabled = True
-
-
-class Connection(ClientConnection):
-    """A connection of websockets whose handshake is waited for at most 10 s."""
-
-    async def handshake(self, *arguments: Any, **options: Any) -> None:
-        """Shake hands. Raises `TimeoutError` or `InvalidHandshake`."""
-        async with asyncio.timeout(TIMEOUT):
-            await super().handshake(*arguments, **options)
 
 
 class _Connect(connect):
@@ -47,16 +38,16 @@ async def open_websocket(
     url: str,
     headers: dict[str, str],
     max_bytes: int | None,
-    connection: type[Connection] = Connection,
+    connection: type[ClientConnection] = ClientConnection,
 ) -> ClientConnection:
     """Return a WebSocket to a ws:// or wss:// URL. `max_bytes` bounds its messages; None does not.
 
     Raises `OSError` or `InvalidHandshake`; `why_not_connected` explains them.
     """
     uri = parse_uri(url)
-    options: dict[str, Any] = {}
-    if uri.secure:
-        options = {"ssl": tls_context(), "ssl_handshake_timeout": TIMEOUT}
+    options: dict[str, Any] = {"open_timeout": TIMEOUT}
+    if uri.secure:  # TLS has its own time
+        options = {"open_timeout": 2 * TIMEOUT, "ssl": tls_context(), "ssl_handshake_timeout": TIMEOUT}
     async with asyncio.timeout(TIMEOUT):
         connected = await _connect_socket(uri.host, uri.port)
     connecting = _Connect(
@@ -66,7 +57,6 @@ async def open_websocket(
         user_agent_header=None,
         compression=None,
         proxy=None,
-        open_timeout=None,
         ping_interval=None,
         close_timeout=None,
         max_size=max_bytes,
@@ -130,7 +120,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 async def _connect_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is connected to the first address of `host` that answers."""
-    # Not loop.create_connection(): where a name has several addresses, its error has no errno.
+    # Not loop.create_connection(): its error for a name with several addresses has no errno.
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
     for family, kind, number, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):

@@ -20,15 +20,13 @@ class Account:
     """The address by which Twilio knows this machine, wss://; None: there is no other."""
 
     def signature(self, url: str, form: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the signature of a request to `url` as a header, none without a token.
-
-        It is for the URL by which Twilio knows the server. Raises `ValueError` when `url` is none.
-        """
+        """Return the signature header of a request, empty without a token. Raises `ValueError` for no URL."""
         if self.auth_token is None:
             return {}
         return {"X-Twilio-Signature": sign(self.auth_token, self._public(url), form)}
 
     def _public(self, url: str) -> str:
+        """Return the URL by which Twilio knows `url`."""
         parts = urlsplit(url)
         scheme = "wss" if parts.scheme == "ws" else parts.scheme  # Twilio speaks wss only
         if self.public_url is None or parts.hostname not in LOCAL:

@@ -37,7 +37,7 @@ class Phone:
         self._warned: set[int] = set()
 
     def pick_up(self) -> None:
-        """Begin the time, and the file of what is heard. Raises `OptionError` when there can be none."""
+        """Start the clock, and the file for --save-heard. Raises `OptionError` when it cannot be written."""
         self._began = time.monotonic()
         path = self._plan.options.save_heard
         if path is None:
@@ -50,7 +50,7 @@ class Phone:
         self._save_heard(0, mulaw.SILENCE)  # a file begins with its first sample: the call's
 
     def hang_up(self) -> None:
-        """Play no more, and close the file of what was heard."""
+        """Play no more, and close the file."""
         if self._playing is not None:
             self._playing.cancel()
         file = self._file

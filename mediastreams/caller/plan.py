@@ -27,7 +27,7 @@ _MAX_SECONDS = 4 * 3600  # Twilio ends a call after 4 hours
 
 @dataclass(frozen=True)
 class Options:
-    """The command line as it was given; None and () are what was not."""
+    """The command line as it was given; None, "" or () stand for what was not given."""
 
     url: str | None
     twiml: str | None
@@ -119,15 +119,15 @@ async def _stream(
     return replace(stream, track=track, parameters=parameters)
 
 
-async def _document(where: str, account: Account, call_sid: str, say: Callable[[str], None]) -> bytes:
-    """Return the TwiML of a file, or of a server that is asked for it as Twilio would."""
-    if not where.lower().startswith(("http://", "https://")):
-        return twiml.load(where)
+async def _document(source: str, account: Account, call_sid: str, say: Callable[[str], None]) -> bytes:
+    """Return the TwiML at a path or at a URL."""
+    if not source.lower().startswith(("http://", "https://")):
+        return twiml.load(source)
     try:
-        urlsplit(where)
+        urlsplit(source)
     except ValueError as error:
-        raise OptionError(f"--twiml {where}: {error}") from None
-    say(f"Asking {where} for TwiML")
+        raise OptionError(f"--twiml {source}: {error}") from None
+    say(f"Asking {source} for TwiML")
     form = {
         "AccountSid": account.sid,
         "ApiVersion": "2010-04-01",
@@ -139,7 +139,7 @@ async def _document(where: str, account: Account, call_sid: str, say: Callable[[
         "From": _FROM,
         "To": _TO,
     }
-    return await http.twiml(where, form, account)
+    return await http.twiml(source, form, account)
 
 
 def _check_save_heard(options: Options, stream: StreamNoun) -> None:
@@ -201,20 +201,17 @@ def _own_server(settings: config.Settings) -> str:
 
 
 def _tracks(track: str, channels: list[bytes], seconds: float | None) -> dict[Track, bytes]:
-    """Return what each track says, in whole chunks: the left channel inbound, the right one outbound.
+    """Return the audio of each track, in whole chunks: the left channel inbound, the right one outbound.
 
-    A mono file is what the only track says, or the inbound one of two; the other is silent.
+    A mono file is the audio of the only track, or of the inbound one of two; the other is silent.
     """
-    length = len(channels[0]) if seconds is None else math.ceil(seconds * RATE)
+    inbound = outbound = channels[0]
+    if len(channels) == 2:
+        outbound = channels[1]
+    elif track == "both_tracks":
+        outbound = b""
+    length = len(inbound) if seconds is None else math.ceil(seconds * RATE)
     size = math.ceil(length / CHUNK_BYTES) * CHUNK_BYTES
-    tracks: dict[Track, bytes] = {}
-    for name in twiml.TRACKS[track]:
-        if name == "outbound" and len(channels) == 2:
-            said = channels[1]
-        elif name == "outbound" and track == "both_tracks":
-            said = b""
-        else:
-            said = channels[0]
-        repeated = said * math.ceil(length / len(said)) if said else b""
-        tracks[name] = repeated[:length].ljust(size, mulaw.SILENCE)
-    return tracks
+    times = math.ceil(length / len(inbound))
+    audio: dict[Track, bytes] = {"inbound": inbound, "outbound": outbound}
+    return {name: (audio[name] * times)[:length].ljust(size, mulaw.SILENCE) for name in twiml.TRACKS[track]}

@@ -140,6 +140,6 @@ class _Protocol(ClientProtocol):
         super().send_request(Request(request.path, headers))
 
 
-class _Connection(client.Connection):
+class _Connection(ClientConnection):
     def __init__(self, protocol: ClientProtocol, **options: Any) -> None:
         super().__init__(_Protocol(protocol.uri, max_size=None), **options)

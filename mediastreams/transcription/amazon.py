@@ -4,7 +4,7 @@ The keys are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS
 
 Sources: https://docs.aws.amazon.com/transcribe/latest/dg/streaming-setting-up.html (WebSocket, event stream)
 and https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html (the signature of a query).
-Of our own, in 90 lines: Amazon's library for this is no longer kept and takes a core.
+Of our own, in 90 lines: Amazon's library for this is no longer maintained, and keeps a core busy.
 """
 
 import binascii
@@ -29,12 +29,17 @@ _PRELUDE = struct.Struct(">III")  # total length, length of the headers, checksu
 _STRING = 7  # the type of a header's value
 _SERVICE = "transcribe"
 _VALID_SECONDS = 300
+_AUDIO_EVENT = {
+    b":content-type": b"application/octet-stream",
+    b":event-type": b"AudioEvent",
+    b":message-type": b"event",
+}
 
 
 class Amazon(Provider):
     """Transcribe in `region`, or at `endpoint` (https://), with an access key and its secret.
 
-    `session_token` belongs to keys that are lent for a time; None is for others.
+    `session_token` belongs to temporary keys; None is for others.
     """
 
     name = "Amazon"
@@ -58,7 +63,7 @@ class Amazon(Provider):
 
 async def _audio_events(backlog: Backlog) -> AsyncIterator[bytes]:
     async for chunk in backlog.chunks():
-        yield encode_event(mulaw.decode(chunk))  # PCM is all that Transcribe takes
+        yield encode_event(mulaw.decode(chunk))  # Transcribe accepts no mu-law
     yield encode_event(b"")  # the end of the audio
 
 
@@ -124,12 +129,8 @@ def presign(
 def encode_event(payload: bytes) -> bytes:
     """Return an audio event as an event-stream frame."""
     headers = b"".join(
-        bytes([len(name)]) + name.encode() + struct.pack(">BH", _STRING, len(value)) + value.encode()
-        for name, value in (
-            (":content-type", "application/octet-stream"),
-            (":event-type", "AudioEvent"),
-            (":message-type", "event"),
-        )
+        struct.pack(">B", len(name)) + name + struct.pack(">BH", _STRING, len(value)) + value
+        for name, value in _AUDIO_EVENT.items()
     )
     lengths = struct.pack(">II", _PRELUDE.size + len(headers) + len(payload) + 4, len(headers))
     frame = lengths + struct.pack(">I", binascii.crc32(lengths)) + headers + payload
@@ -137,10 +138,7 @@ def encode_event(payload: bytes) -> bytes:
 
 
 def decode_event(frame: bytes) -> tuple[dict[str, str], bytes]:
-    """Return the headers of an event-stream frame that are strings, and its payload.
-
-    Raises `ValueError` where it is none.
-    """
+    """Return the headers and the payload of an event-stream frame. Raises `ValueError` for anything else."""
     if len(frame) < _PRELUDE.size + 4:
         raise ValueError("an event-stream frame has at least 16 bytes")
     total, size, checksum = _PRELUDE.unpack_from(frame)

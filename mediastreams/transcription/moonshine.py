@@ -1,4 +1,4 @@
-"""The local engine, without an account, a key or a download: Moonshine, in one process for all calls.
+"""The local engine, Moonshine, without an account, a key or a download: one process for all calls.
 
 One thread reads, so that the server never waits; the main thread decodes, always the track with most audio
 pending: under load texts change less often but not later. The recogniser wants 16 kHz: fed with 8, its word
@@ -19,7 +19,7 @@ from mediastreams.transcription import process_protocol
 MIN_DECODED = RATE // 5  # bytes: less is not worth a decode, unless it is the last
 MAX_DECODED = 2 * RATE  # bytes at once
 MAX_PENDING = 30 * RATE  # bytes
-MAX_LINES = 20  # after so many, at a pause, the recogniser starts afresh: it returns all of them each time
+MAX_LINES = 20  # then, at a pause, the recogniser gets a new stream: it returns all lines each time
 
 
 class Decoder:
@@ -54,7 +54,7 @@ class Decoder:
             self._decoded += excess
 
     def decode(self) -> bool:
-        """Decode up to 2 s of audio and write what has changed; return whether that was the last."""
+        """Decode up to 2 s of audio and write the changed texts; return whether that was the last audio."""
         if self._stream is None:
             self._began = self._decoded
             self._stream = self._recogniser.new_stream()
@@ -121,7 +121,7 @@ class Recogniser:
         return self._table[self._frombuffer(audio, "u1")]
 
     def new_stream(self) -> Any:
-        """Return a stream that decodes when it is told to."""
+        """Return a stream, which decodes when `update_transcription` is called."""
         stream = self._transcriber.create_stream(update_interval=float("inf"))
         stream.start()
         return stream
@@ -137,7 +137,7 @@ def _read(source: BinaryIO, frames: Frames) -> None:
 
 
 def serve(frames: Frames, recogniser: Recogniser) -> None:
-    """Decode what comes, until the input ends."""
+    """Decode the tracks, the busiest first, until the input ends."""
     tracks: dict[int, Decoder] = {}
     while True:
         is_idle = not any(track.urgency for track in tracks.values())

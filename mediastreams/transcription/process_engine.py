@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 _MAX_CRASHES = 3  # one after the other, each within _SOON seconds of its start
 _SOON = 10.0
-# Bytes of audio; a full pipe takes a frame of up to PIPE_BUF bytes not at all, rather than in part.
+# Bytes of audio. A frame of at most PIPE_BUF bytes never goes into a full pipe in part.
 _MAX_FRAME = min(3200, getattr(select, "PIPE_BUF", 512) - HEADER.size)
 _MAX_SILENCE = RATE  # samples that stand for missing audio: a recogniser then ends its sentence
-_PIPE_BYTES = 1 << 20  # room for what many calls say until the process is up; 64 kB is a second of eight
+_PIPE_BYTES = 1 << 20  # for the audio of many calls until the process is up; 64 kB is a second of eight
 
 # Receives a text, whether it is final, the positions of its begin and end (samples on the call's timeline),
 # and its lag in seconds. A final text replaces the texts since the last final one.
@@ -81,7 +81,7 @@ class EngineProcess:
     def write(self, frame: bytes) -> bool | None:
         """Write a frame to the process; return whether it was written, None when there is no process.
 
-        Never waits: a full pipe takes none.
+        Never waits: a full pipe gets none.
         """
         with self._lock:
             if self._input < 0:
@@ -203,7 +203,7 @@ class Recognition:
         self._end = position + len(payload)
 
     def flush(self) -> None:
-        """Write the added audio to the process. Never waits: what it does not take is dropped and counted."""
+        """Write the added audio to the process. Never waits: for a full pipe it is dropped and counted."""
         if self._waiting:
             self._flushed = time.monotonic()
         for position, audio in self._waiting:
@@ -250,7 +250,7 @@ class Recognition:
             self.dropped += len(audio) / RATE
 
     def _lag(self, end: int) -> float:
-        """Return how many seconds ago the audio at `end` came, if audio comes in its time."""
+        """Return how many seconds ago the audio at `end` came, when audio comes at the pace of a call."""
         after = (self._end - end) / RATE  # seconds of audio
         return max(time.monotonic() - self._flushed + min(after, self._flushed - self._began), 0.0)
 
@@ -263,7 +263,7 @@ class Recognition:
 
 
 def _status(pid: int) -> str:
-    """Wait for a process; return how it has ended, in words."""
+    """Wait for a process; return how it has ended."""
     try:
         _, status = get_original("os", "waitpid")(pid, 0)
     except ChildProcessError:  # libev was faster, which waits for all children where gevent has patched

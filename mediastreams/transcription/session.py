@@ -104,7 +104,7 @@ class Backlog:
 
         Raises `SessionError` when the provider's values cannot be used.
         """
-        if not (isinstance(text, str) and 0 <= start <= end):  # also where one is not a number
+        if not (isinstance(text, str) and 0 <= start <= end):  # also false for NaN
             raise SessionError("a text without its time")
         end = min(end, (self._sent_to - self._session_from) / RATE)
         start = min(start, end)

@@ -93,7 +93,7 @@ class Transcriber(Consumer):
                     continue
                 logger.warning("Stream %s: the last words of %s are missing", self.stream.name, track)
             del self._tracks[track]
-            self._publish(Transcript(track, "", True, 0, 0))  # takes back what was not final
+            self._publish(Transcript(track, "", True, 0, 0))  # removes a partial text
             self._on_unheard(recognition.dropped)
         return not self._tracks
 

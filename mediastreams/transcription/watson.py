@@ -1,7 +1,7 @@
-"""IBM Watson Speech to Text, over its WebSocket interface; mu-law goes as it is.
+"""IBM Watson Speech to Text, over its WebSocket interface, which accepts mu-law.
 
 SPEECH_TO_TEXT_APIKEY and SPEECH_TO_TEXT_URL are those of the service's credentials, by the names that IBM's
-libraries give them; SPEECH_TO_TEXT_AUTH_URL is where a key becomes a token.
+libraries give them; SPEECH_TO_TEXT_AUTH_URL is where a key is exchanged for a token.
 
 Source: https://cloud.ibm.com/docs/speech-to-text?topic=speech-to-text-websockets
 """
@@ -41,7 +41,7 @@ _START = {
 
 
 class Watson(Provider):
-    """Watson's service at `url`, https://, with an API key that `auth_url` turns into a token."""
+    """Watson's service at `url`, https://, with an API key that is exchanged for a token at `auth_url`."""
 
     name = "Watson"
     session_seconds = 3600.0
@@ -55,7 +55,7 @@ class Watson(Provider):
         self._token_until = 0.0  # monotonic seconds
 
     async def session(self, backlog: Backlog) -> None:
-        """Send the chunks and read the texts, until Watson has sent the last."""
+        """Send the chunks and add the texts, until Watson has sent the last."""
 
         def read(message: str | bytes, has_sent_all: bool) -> bool:
             answer = _answer(message)

@@ -104,6 +104,18 @@ def test_what_was_dropped_is_counted(engine, caplog):
     assert track.recognition.dropped == 0.5
 
 
+def test_a_full_pipe_is_not_waited_for(engine, caplog):
+    track = Track(engine)
+    process = track.hear(bytes(80))[0]
+    os.kill(process, signal.SIGSTOP)
+    for _ in range(300):  # 2.4 MB; a pipe has 1 MB at most
+        track.send(bytes(8000))
+    os.kill(process, signal.SIGCONT)
+    warning = "Stream MZ, inbound: the recogniser does not keep up, audio is dropped"
+    assert caplog.messages.count(warning) == 1
+    assert 100 < track.recognition.dropped < 300
+
+
 def test_a_track_goes_on_in_another_process_after_a_crash(engine, caplog):
     track = Track(engine)
     process = track.hear(bytes(800))[0]
