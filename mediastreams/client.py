@@ -1,4 +1,4 @@
-"""Opens WebSockets to other servers, and says why a server cannot be reached.
+"""Connections to other servers: opens WebSockets, and says why a server cannot be reached.
 
 The server's certificate is verified, no redirect is followed and no proxy used, so that keys and tokens go to
 the host of the URL alone.
@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatu
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-TIMEOUT = 10.0  # seconds for each of: the connection, TLS, the handshake
+TIMEOUT = 10.0  # seconds for each of: the connection, TLS, the handshake, the end after a Close
 _MAX_SHOWN = 200  # characters of what a refusal says
 
 # It may log a secret, and not in the log's form. Errors are raised as well.
@@ -58,7 +58,7 @@ async def open_websocket(
         compression=None,
         proxy=None,
         ping_interval=None,
-        close_timeout=None,
+        close_timeout=TIMEOUT,
         max_size=max_bytes,
         logger=_logger,
         create_connection=connection,
@@ -106,6 +106,16 @@ def why_not_connected(error: BaseException, url: str) -> str:
         case OSError(errno=int(number)):
             return f"{at}: {os.strerror(number)}"
     return f"{at}: {error}"
+
+
+async def read_at_most(max_bytes: int, parts: AsyncIterator[bytes]) -> bytes:
+    """Return all bytes of `parts`; when there are more than `max_bytes`, the first `max_bytes` + 1."""
+    data = b""
+    async for part in parts:
+        data += part
+        if len(data) > max_bytes:
+            break
+    return data[: max_bytes + 1]
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

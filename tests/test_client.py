@@ -10,7 +10,9 @@ import threading
 
 import pytest
 import trustme
+from support.server import SECONDS
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.protocol import State
 from websockets.sync.server import serve
 
 from mediastreams import client
@@ -97,6 +99,26 @@ class TestOpen:
         (headers,) = seen
         assert headers["Key"] == "secret"
         assert not {"User-Agent", "Sec-WebSocket-Extensions"} & set(headers)
+
+    def test_a_server_that_does_not_close_after_a_wrong_frame(self, monkeypatch):
+        monkeypatch.setattr(client, "TIMEOUT", 0.3)
+        ended = threading.Event()
+
+        def handle(ws):
+            ws.send("x" * 101)
+            with ws.protocol_mutex:  # meanwhile nothing is answered, nor is a Close
+                ended.wait(SECONDS)
+
+        async def send(websocket):
+            while websocket.state is State.OPEN:
+                await asyncio.sleep(0)
+            async with asyncio.timeout(SECONDS / 2):
+                with pytest.raises(ConnectionClosed, match="1009"):
+                    await websocket.send("hello")
+
+        with serving(handle) as port:
+            open_websocket(f"ws://127.0.0.1:{port}/", send, max_bytes=100)
+            ended.set()
 
     def test_the_second_address_is_tried(self, monkeypatch):
         """A name has two addresses, and nothing listens at the first."""
@@ -198,6 +220,19 @@ class TestWhyNotConnected:
             OSError(number, "Connect call failed ('10.0.0.1', 1)"), "wss://a.example/"
         )
         assert why == f"a.example:443: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize(("size", "read"), [(0, 0), (10, 10), (11, 11), (1000, 11)])
+def test_what_is_read_is_bounded(size, read):
+    taken = []
+
+    async def parts():
+        for n in range(size):
+            taken.append(n)
+            yield b"x"
+
+    assert asyncio.run(client.read_at_most(10, parts())) == b"x" * read
+    assert len(taken) == read
 
 
 def test_the_causes_of_an_exception():

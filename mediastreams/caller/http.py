@@ -15,7 +15,7 @@ import httpx
 
 from mediastreams.caller.account import Account
 from mediastreams.caller.websocket import CallError
-from mediastreams.client import causes, tls_context
+from mediastreams.client import causes, read_at_most, tls_context
 
 TIMEOUT = 15  # seconds for a request with its redirects, as Twilio has
 MAX_BYTES = 65536  # of a TwiML document
@@ -78,13 +78,9 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> tuple[ht
             break
         await response.aclose()
         response = await client.send(request_behind, stream=True)
-    body = b""
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > MAX_BYTES:
-            break
+    body = await read_at_most(MAX_BYTES, response.aiter_raw())
     await response.aclose()
-    return response, body[: MAX_BYTES + 1]
+    return response, body
 
 
 def _failure(url: str, error: BaseException) -> CallError:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from mediastreams.audio.timeline import RATE
-from mediastreams.client import causes, tls_context, why_not_connected
+from mediastreams.client import causes, read_at_most, tls_context, why_not_connected
 from mediastreams.transcription.provider import PATIENCE, Provider
 from mediastreams.transcription.session import Backlog, SessionError
 from mediastreams.transcription.websocket_session import (
@@ -81,7 +81,6 @@ class Watson(Provider):
             raise
 
     async def _request_token(self) -> str:
-        body = b""
         try:
             async with (
                 asyncio.timeout(PATIENCE),
@@ -94,10 +93,7 @@ class Watson(Provider):
                     headers={"Accept": "application/json", "Accept-Encoding": "identity"},
                 ) as response,
             ):
-                async for part in response.aiter_raw():
-                    body += part
-                    if len(body) > MAX_BYTES:
-                        raise SessionError("no token, the answer is too long")
+                body = await read_at_most(MAX_BYTES, response.aiter_raw())
         except TimeoutError:
             raise SessionError("no token, nobody answers") from None
         except httpx.ConnectError as error:
@@ -105,6 +101,8 @@ class Watson(Provider):
             raise SessionError(f"no token, {why_not_connected(cause, self._token_url)}") from None
         except httpx.HTTPError as error:
             raise SessionError(f"no token ({type(error).__name__})") from None
+        if len(body) > MAX_BYTES:
+            raise SessionError("no token, the answer is too long")
         if response.status_code != 200:
             raise SessionError(f"no token, refused with {response.status_code} {response.reason_phrase}")
         return str(json.loads(body)["access_token"])
