@@ -91,9 +91,8 @@ async def _call(options: Options) -> int:
         _say(f"Failed: {error}", file=sys.stderr)
         return 1 if getattr(error, "code", None) else 2
     labels = [f"call {n}: " for n in range(1, options.calls + 1)] if options.calls > 1 else [""]
-    shows_seconds = options.calls == 1 and sys.stdout.isatty()
     calls = [
-        Call(plan, call_sid, functools.partial(_say, label=label), shows_seconds=shows_seconds)
+        Call(plan, call_sid, functools.partial(_say, label=label))
         for call_sid, label in zip(call_sids, labels, strict=True)
     ]
     signal.signal(signal.SIGINT, lambda *_: _hang_up(calls))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,17 +23,16 @@ CHUNKS_PER_SECOND = 1000 // CHUNK_MS
 class Call:
     """One simulated call; `run` makes it, in the task that calls it.
 
-    `say` prints a line of the call's progress. `shows_seconds` also shows each second on a terminal.
+    `say` prints a line of the call's progress. A terminal also shows the seconds of a single call.
     """
 
-    def __init__(
-        self, plan: Plan, call_sid: str, say: Callable[[str], None], *, shows_seconds: bool = False
-    ) -> None:
+    def __init__(self, plan: Plan, call_sid: str, say: Callable[[str], None]) -> None:
         self._plan = plan
         self._call_sid = call_sid
         self._stream_sid = "MZ" + secrets.token_hex(16)
         self._say = say
-        self._shows_seconds = shows_seconds and not plan.options.fast
+        options = plan.options
+        self._shows_seconds = options.calls == 1 and not options.fast and sys.stdout.isatty()
         self._sent = 0
         self._sequence_number = 0
         self._hung_up = False

@@ -32,7 +32,7 @@ class CallError(MediaStreamsError):
     code: int
     """Twilio's error code."""
     cause: str
-    """What happened, in words."""
+    """What happened."""
 
     def __init__(self, code: int, cause: str) -> None:
         super().__init__(code, cause)
