@@ -5,9 +5,10 @@
     python -m mediastreams.caller --twiml twiml/start-stream.xml    as a TwiML document says, or one that is
     python -m mediastreams.caller --twiml https://example.ngrok.app/twiml/start-stream      served
 
-It sends what Twilio sends, at Twilio's pace, and reports what Twilio would: where the server refuses the
-stream or ends it, the caller exits with 1 and one line that has Twilio's error code and the cause. On a
-bidirectional stream it plays what the server sends, to a file with --save-heard. A statusCallback is told.
+It sends what Twilio sends, at Twilio's pace, and reports what Twilio would: when the server refuses the
+stream or ends it, the caller exits with 1 and one line with Twilio's error code and the cause. On a
+bidirectional stream it plays what the server sends, to a file with --save-heard. A statusCallback gets its
+reports.
 
 The sample is two voices of flite (slt, rms), 300-3400 Hz: the caller left, the callee right.
 """
@@ -19,6 +20,7 @@ import secrets
 import signal
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -57,6 +59,7 @@ from mediastreams.text import printable
 @click.option("--fast", is_flag=True, help="Send without waiting, not in real time.")
 @click.option(
     "--save-heard",
+    type=Path,
     metavar="FILE.wav",
     help="Save what the server sends, as the caller hears it, on a bidirectional stream.",
 )
@@ -70,7 +73,7 @@ def call(context: click.Context, /, **options: Any) -> None:
 
     URL begins with ws:// or wss:// (default: the TwiML's, else that of the server on this machine).
 
-    The exit status is 0 where every call went through, 1 where a call failed, 2 where the command line cannot
+    The exit status is 0 when every call went through, 1 when a call failed, 2 when the command line cannot
     be used. Ctrl-C hangs up, a second one ends the program.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -88,9 +91,8 @@ async def _call(options: Options) -> int:
         _say(f"Failed: {error}", file=sys.stderr)
         return 1 if getattr(error, "code", None) else 2
     labels = [f"call {n}: " for n in range(1, options.calls + 1)] if options.calls > 1 else [""]
-    shows_seconds = options.calls == 1 and sys.stdout.isatty()
     calls = [
-        Call(plan, call_sid, functools.partial(_say, label=label), shows_seconds=shows_seconds)
+        Call(plan, call_sid, functools.partial(_say, label=label))
         for call_sid, label in zip(call_sids, labels, strict=True)
     ]
     signal.signal(signal.SIGINT, lambda *_: _hang_up(calls))
@@ -121,7 +123,7 @@ def _say(line: str, *, label: str = "", file: TextIO | None = None) -> None:
     file = file or sys.stdout
     try:
         print(f"{label}{printable(line)}", file=file, flush=True)
-    except BrokenPipeError:  # the calls go on where nobody reads of them, and the exit flushes what is left
+    except BrokenPipeError:  # nobody reads, but the calls go on; the exit flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 

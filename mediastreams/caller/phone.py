@@ -13,7 +13,7 @@ from mediastreams.protocol.messages import MessageError, SendMark, SendMedia, pa
 
 
 class Phone:
-    """The phone of one call: `pick_up` begins, `receive` takes each message, `hang_up` ends.
+    """The phone of one call: `pick_up` begins, `receive` gets each message, `hang_up` ends.
 
     `say` prints a line, `return_mark` returns a mark to the server.
     """
@@ -30,42 +30,42 @@ class Phone:
         self._say = say
         self._return_mark = return_mark
         self._began = time.monotonic()
-        self._buffer = Buffer(self._hear)
+        self._buffer = Buffer(self._save_heard)
         self._playing: asyncio.Task[None] | None = None
-        self._heard: WavFile | None = None
-        self._heard_to = 0
+        self._file: WavFile | None = None
+        self._saved_to = 0
         self._warned: set[int] = set()
 
     def pick_up(self) -> None:
-        """Begin to count the time, and to save what is heard. Raises `OptionError` where that cannot be."""
+        """Start the clock, and the file for --save-heard. Raises `OptionError` when it cannot be written."""
         self._began = time.monotonic()
-        path = self._plan.save_heard
+        path = self._plan.options.save_heard
         if path is None:
             return
         try:
             path.unlink(missing_ok=True)
-            self._heard = WavFile(path, 1)
+            self._file = WavFile(path, 1)
         except OSError as error:
             raise OptionError(f"--save-heard {path}: {error.strerror}") from None
-        self._hear(0, mulaw.SILENCE)  # a file begins with its first sample: the call's
+        self._save_heard(0, mulaw.SILENCE)  # a file begins with its first sample: the call's
 
     def hang_up(self) -> None:
-        """Play no more."""
+        """Play no more, and close the file."""
         if self._playing is not None:
             self._playing.cancel()
-        heard = self._heard
-        if heard is None:
+        file = self._file
+        if file is None:
             return
         self._buffer.play(self._now())
-        self._hear(self._heard_to, mulaw.SILENCE * (round(self._now() * RATE) - self._heard_to))
-        self._save(heard.close)
-        if self._heard is not None:
-            self._say(f"Heard: {heard.samples / RATE:.2f} s, saved in {self._plan.save_heard}")
-            self._heard = None
+        self._save_heard(self._saved_to, mulaw.SILENCE * (round(self._now() * RATE) - self._saved_to))
+        self._write(file.close)
+        if self._file is not None:
+            self._say(f"Heard: {file.samples / RATE:.2f} s, saved in {self._plan.options.save_heard}")
+            self._file = None
 
     async def receive(self, data: str | bytes) -> None:
         """Act on one message of the server, or warn of it once a code, as Twilio does."""
-        if not self._plan.bidirectional:
+        if not self._plan.stream.bidirectional:
             return self._warn(31924, "the server sends on a unidirectional stream (<Start>)")
         if isinstance(data, bytes):
             return self._warn(31950, "the server sent a binary message; Twilio takes text only")
@@ -98,17 +98,17 @@ class Phone:
         for name in self._buffer.play(now):
             await self._return_mark(name)
 
-    def _hear(self, place: int, mulaw: bytes) -> None:
-        if self._heard is not None:
-            self._heard_to = place + len(mulaw)
-            self._save(self._heard.put, 0, place, mulaw)
+    def _save_heard(self, position: int, mulaw: bytes) -> None:
+        if self._file is not None:
+            self._saved_to = position + len(mulaw)
+            self._write(self._file.put, 0, position, mulaw)
 
-    def _save(self, write: Callable[..., None], *arguments: object) -> None:
+    def _write(self, write: Callable[..., None], *arguments: object) -> None:
         try:
             write(*arguments)
         except OSError as error:
-            self._heard = None
-            self._say(f"Warning: {self._plan.save_heard} cannot be written: {error.strerror}")
+            self._file = None
+            self._say(f"Warning: {self._plan.options.save_heard} cannot be written: {error.strerror}")
 
     def _now(self) -> float:
         return time.monotonic() - self._began

@@ -1,4 +1,4 @@
-"""What Twilio does with the audio that a server sends: it buffers it, and plays it in real time.
+"""Twilio's buffer of the audio that a server sends, which is played in real time.
 
 Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages, "Send WebSocket messages to
 Twilio".
@@ -9,54 +9,54 @@ from collections.abc import Callable
 
 from mediastreams.audio.timeline import RATE
 
-MOST = 600 * RATE  # bytes: Twilio buffers 10 minutes
+MAX_BUFFERED = 600 * RATE  # bytes: 10 minutes
 
-# A place, in samples from the beginning of the stream, and the mu-law that is played there.
-Heard = Callable[[int, bytes], None]
+# Receives a position, in samples from the beginning of the stream, and the mu-law that is played there.
+OnPlayed = Callable[[int, bytes], None]
 
 
 class Buffer:
     """One bidirectional stream's buffer: audio and marks, in the order in which they came.
 
     Every method takes the time, `now`, in seconds since the beginning of the stream, and first plays what is
-    due by then. `heard` gets what is played.
+    due by then.
     """
 
-    def __init__(self, heard: Heard) -> None:
-        self._heard = heard
+    def __init__(self, on_played: OnPlayed) -> None:
+        self._on_played = on_played
         # Audio, as views that can be cut without a copy, and the names of marks.
         self._queue: deque[memoryview | str] = deque()
-        self._waiting = 0  # bytes of audio
-        self._place = 0  # of the first sample that waits
+        self._buffered = 0  # bytes of audio
+        self._position = 0  # of the first sample in the queue
         self._returned: list[str] = []
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits to be played, and no mark."""
+        """Whether no audio and no mark is buffered."""
         return not self._queue
 
     def media(self, payload: bytes, now: float) -> int:
-        """Put audio behind what waits; return how many bytes of it are discarded, because 10 minutes wait."""
+        """Buffer audio; return how many bytes of it are discarded, because 10 minutes are buffered."""
         self._play(now)
-        if not self._waiting:
-            self._place = max(self._place, round(now * RATE))
-        taken = memoryview(payload)[: MOST - self._waiting]
-        if taken:
-            self._queue.append(taken)
-            self._waiting += len(taken)
-        return len(payload) - len(taken)
+        if not self._buffered:
+            self._position = max(self._position, round(now * RATE))
+        kept = memoryview(payload)[: MAX_BUFFERED - self._buffered]
+        if kept:
+            self._queue.append(kept)
+            self._buffered += len(kept)
+        return len(payload) - len(kept)
 
     def mark(self, name: str, now: float) -> None:
-        """Put a mark behind what waits."""
+        """Buffer a mark."""
         self._play(now)
         self._queue.append(name)
 
     def clear(self, now: float) -> None:
-        """Drop the audio that waits; the marks among it are returned."""
+        """Drop the buffered audio; the marks among it are to be returned."""
         self._play(now)
         self._returned += [part for part in self._queue if isinstance(part, str)]
         self._queue.clear()
-        self._waiting = 0
+        self._buffered = 0
 
     def play(self, now: float) -> list[str]:
         """Return the marks that are to be returned by now, each once: played, or dropped by `clear`."""
@@ -65,7 +65,7 @@ class Buffer:
         return returned
 
     def _play(self, now: float) -> None:
-        due = round(now * RATE) - self._place
+        due = round(now * RATE) - self._position
         while self._queue:
             part = self._queue[0]
             if isinstance(part, str):
@@ -74,9 +74,9 @@ class Buffer:
                 return
             else:
                 played, rest = part[:due], part[due:]
-                self._heard(self._place, bytes(played))
-                self._place += len(played)
-                self._waiting -= len(played)
+                self._on_played(self._position, bytes(played))
+                self._position += len(played)
+                self._buffered -= len(played)
                 due -= len(played)
                 if rest:
                     self._queue[0] = rest

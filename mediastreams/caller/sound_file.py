@@ -1,4 +1,4 @@
-"""A person's sound file as a phone carries it: 8 kHz mu-law, one bytes object a channel."""
+"""Reads a sound file as a phone carries it: 8 kHz mu-law, one bytes object a channel."""
 
 import numpy
 import soundfile
@@ -10,15 +10,15 @@ from mediastreams.exceptions import MediaStreamsError
 
 
 class AudioError(MediaStreamsError):
-    """A sound file that cannot be played into a call; the sentence says which and why."""
+    """A sound file that cannot be played; the sentence says which and why."""
 
 
 def read(path: str) -> list[bytes]:
     """Return the channels of a sound file, one (mono) or two (left, right), as 8 kHz mu-law.
 
     The file may have any sample rate and any encoding that libsndfile reads, such as WAV with 16-bit PCM
-    or mu-law. Mu-law at 8 kHz comes through unchanged, but that a negative zero (0x7F) becomes a
-    positive one (0xFF). Raises `AudioError` where the file cannot be read, is empty or has more channels.
+    or mu-law. Mu-law at 8 kHz stays unchanged, except that a negative zero (0x7F) becomes a
+    positive one (0xFF). Raises `AudioError` when the file cannot be read, is empty or has more channels.
     """
     try:
         with open(path, "rb") as file:

@@ -1,16 +1,16 @@
 """Live transcription: what is said on a call, as text while it is said.
 
-`transcriber`         the consumer that feeds an engine with a stream's audio and shows the texts
-`base`                what every engine offers
+`transcriber`         the consumer that hands a stream's audio to an engine, and the one that shows the texts
 `select`              chooses the engine that the settings ask for
 `process_engine`      the server's side of an engine: every recogniser runs in a process beside the server
 `process_protocol`    what goes between the two
 
 In the engine process:
 `moonshine`           the local recogniser, without an account
-`provider`            serves all tracks with a provider's recogniser
-`session`             keeps audio until its words are final, and tries again after errors
+`provider_process`    serves all tracks with a provider's recogniser
+`provider`            holds one session after another, and tries again after errors
+`session`             keeps audio until its text is final
 `google`              Google Cloud Speech-to-Text
-`websocket_session`   a provider's WebSocket: verified, bounded, without redirects
+`websocket_session`   a session over a WebSocket, bounded in size and time
 `amazon`, `watson`    Amazon Transcribe and IBM Watson Speech to Text, over such a WebSocket
 """

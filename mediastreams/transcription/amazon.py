@@ -4,7 +4,7 @@ The keys are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS
 
 Sources: https://docs.aws.amazon.com/transcribe/latest/dg/streaming-setting-up.html (WebSocket, event stream)
 and https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html (the signature of a query).
-Of our own, in 90 lines: Amazon's library for this is no longer kept and takes a core.
+Of our own, in 90 lines: Amazon's library for this is no longer maintained, and keeps a core busy.
 """
 
 import binascii
@@ -22,19 +22,24 @@ from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
 from mediastreams.transcription.provider import Provider
 from mediastreams.transcription.session import Backlog, SessionError
-from mediastreams.transcription.websocket_session import converse, open_websocket, verified_context
+from mediastreams.transcription.websocket_session import converse, open_websocket
 
 _PATH = "/stream-transcription-websocket"
 _PRELUDE = struct.Struct(">III")  # total length, length of the headers, checksum of both
 _STRING = 7  # the type of a header's value
 _SERVICE = "transcribe"
 _VALID_SECONDS = 300
+_AUDIO_EVENT = {
+    b":content-type": b"application/octet-stream",
+    b":event-type": b"AudioEvent",
+    b":message-type": b"event",
+}
 
 
 class Amazon(Provider):
     """Transcribe in `region`, or at `endpoint` (https://), with an access key and its secret.
 
-    `session_token` belongs to keys that are lent for a time; None is for others.
+    `session_token` belongs to temporary keys; None is for others.
     """
 
     name = "Amazon"
@@ -47,24 +52,23 @@ class Amazon(Provider):
         self._keys = access_key, secret_key, session_token
         self._region = region
         self._endpoint = endpoint or f"https://transcribestreaming.{region}.amazonaws.com:8443"
-        self._context = verified_context()
 
     async def session(self, backlog: Backlog) -> None:
-        """Send the chunks as audio events and take the texts, until Amazon ends the connection."""
+        """Send the chunks as audio events and read the texts, until Amazon ends the connection."""
         query = {"language-code": "en-US", "media-encoding": "pcm", "sample-rate": str(RATE)}
         url = presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC))
-        async with open_websocket(url, {}, self._context) as websocket:
-            await converse(websocket, _audio_events(backlog), partial(_take, backlog))
+        async with open_websocket(url, {}) as websocket:
+            await converse(websocket, _audio_events(backlog), partial(_read_event, backlog))
 
 
 async def _audio_events(backlog: Backlog) -> AsyncIterator[bytes]:
     async for chunk in backlog.chunks():
-        yield encode_event(mulaw.decode(chunk))  # PCM is all that Transcribe takes
+        yield encode_event(mulaw.decode(chunk))  # Transcribe accepts no mu-law
     yield encode_event(b"")  # the end of the audio
 
 
-def _take(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> bool:
-    """Take a transcript event or an exception. None is known to be the last: Amazon ends the connection."""
+def _read_event(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> bool:
+    """Read a transcript event or an exception. Returns False: Amazon ends the connection after the last."""
     if isinstance(message, str):
         raise ValueError("a text message")
     headers, payload = decode_event(message)
@@ -74,7 +78,7 @@ def _take(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> bool:
     for result in answer["Transcript"]["Results"]:
         if result["Alternatives"]:
             text = result["Alternatives"][0]["Transcript"]
-            backlog.take_text(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
+            backlog.add_text(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
     return False
 
 
@@ -125,12 +129,8 @@ def presign(
 def encode_event(payload: bytes) -> bytes:
     """Return an audio event as an event-stream frame."""
     headers = b"".join(
-        bytes([len(name)]) + name.encode() + struct.pack(">BH", _STRING, len(value)) + value.encode()
-        for name, value in (
-            (":content-type", "application/octet-stream"),
-            (":event-type", "AudioEvent"),
-            (":message-type", "event"),
-        )
+        struct.pack(">B", len(name)) + name + struct.pack(">BH", _STRING, len(value)) + value
+        for name, value in _AUDIO_EVENT.items()
     )
     lengths = struct.pack(">II", _PRELUDE.size + len(headers) + len(payload) + 4, len(headers))
     frame = lengths + struct.pack(">I", binascii.crc32(lengths)) + headers + payload
@@ -138,10 +138,7 @@ def encode_event(payload: bytes) -> bytes:
 
 
 def decode_event(frame: bytes) -> tuple[dict[str, str], bytes]:
-    """Return the headers of an event-stream frame that are strings, and its payload.
-
-    Raises `ValueError` where it is none.
-    """
+    """Return the headers and the payload of an event-stream frame. Raises `ValueError` for anything else."""
     if len(frame) < _PRELUDE.size + 4:
         raise ValueError("an event-stream frame has at least 16 bytes")
     total, size, checksum = _PRELUDE.unpack_from(frame)

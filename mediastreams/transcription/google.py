@@ -39,7 +39,7 @@ class Google(Provider):
     """Google's service, or another at `endpoint`.
 
     Each session has a thread for Google's client, which blocks: the one for asyncio reports "Internal error
-    from Core" in place of Google's reason now and then (https://github.com/grpc/grpc/issues/36066).
+    from Core" instead of Google's reason now and then (https://github.com/grpc/grpc/issues/36066).
     """
 
     name = "Google"
@@ -58,7 +58,7 @@ class Google(Provider):
             self._client = SpeechClient(client_options=options)
 
     async def session(self, backlog: Backlog) -> None:
-        """Send the chunks and take the texts, until Google has heard all."""
+        """Send the chunks and add the texts, until Google has sent the last."""
         responses: asyncio.Queue[Any] = asyncio.Queue(16)
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._hold, args=(backlog.chunks(), responses, loop), daemon=True).start()
@@ -72,7 +72,7 @@ class Google(Provider):
                 best = result.alternatives[0]
                 end = result.result_end_time.total_seconds()
                 start = best.words[0].start_time.total_seconds() if best.words else begin
-                backlog.take_text(best.transcript, result.is_final, start, end)
+                backlog.add_text(best.transcript, result.is_final, start, end)
                 if not result.is_final:
                     break  # what follows is less stable, and would stand in its place
                 begin = end
@@ -109,5 +109,5 @@ class Google(Provider):
 
 
 def connect() -> Google:
-    """Return the provider of the environment. Raises where there is no key."""
+    """Return the provider of the environment. Raises when there is no key."""
     return Google(os.environ.get("GOOGLE_SPEECH_ENDPOINT"))

@@ -1,4 +1,4 @@
-"""The local engine, without an account, a key or a download: Moonshine, in one process for all calls.
+"""The local engine, Moonshine, without an account, a key or a download: one process for all calls.
 
 One thread reads, so that the server never waits; the main thread decodes, always the track with most audio
 pending: under load texts change less often but not later. The recogniser wants 16 kHz: fed with 8, its word
@@ -9,7 +9,6 @@ Started by the server, as `python -m mediastreams.transcription.moonshine` (`pro
 
 import os
 import threading
-from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
@@ -20,7 +19,7 @@ from mediastreams.transcription import process_protocol
 MIN_DECODED = RATE // 5  # bytes: less is not worth a decode, unless it is the last
 MAX_DECODED = 2 * RATE  # bytes at once
 MAX_PENDING = 30 * RATE  # bytes
-MAX_LINES = 20  # after so many, at a pause, the recogniser starts afresh: it returns all of them each time
+MAX_LINES = 20  # then, at a pause, the recogniser gets a new stream: it returns all lines each time
 
 
 class Decoder:
@@ -40,12 +39,12 @@ class Decoder:
 
     @property
     def urgency(self) -> int:
-        """Bytes of pending audio; 0 where it can wait for more."""
+        """Bytes of pending audio; 0 when it can wait for more."""
         pending = len(self._pending)
         return pending + MIN_DECODED if self.ended else pending if pending >= MIN_DECODED else 0
 
     def feed(self, audio: bytes) -> None:
-        """Keep audio to be decoded; the oldest is dropped where there are more than 30 s."""
+        """Keep audio to be decoded; beyond 30 s the oldest is dropped."""
         self._pending += audio
         excess = len(self._pending) - MAX_PENDING
         if excess > 0:
@@ -55,7 +54,7 @@ class Decoder:
             self._decoded += excess
 
     def decode(self) -> bool:
-        """Decode up to 2 s of audio and write what has changed; return whether that was the last."""
+        """Decode up to 2 s of audio and write the changed texts; return whether that was the last audio."""
         if self._stream is None:
             self._began = self._decoded
             self._stream = self._recogniser.new_stream()
@@ -122,7 +121,7 @@ class Recogniser:
         return self._table[self._frombuffer(audio, "u1")]
 
     def new_stream(self) -> Any:
-        """Return a stream that decodes when it is told to."""
+        """Return a stream, which decodes when `update_transcription` is called."""
         stream = self._transcriber.create_stream(update_interval=float("inf"))
         stream.start()
         return stream
@@ -137,40 +136,32 @@ def _read(source: BinaryIO, frames: Frames) -> None:
     frames.put(None)
 
 
-def _take(frames: Frames, wait: bool) -> Iterator[tuple[int, int, bytes] | None]:
-    """Iterate over the frames that have come; with `wait`, wait for the first."""
-    if wait:
-        yield frames.get()
-    while not frames.empty():  # nobody else takes any
-        yield frames.get()
-
-
 def serve(frames: Frames, recogniser: Recogniser) -> None:
-    """Decode what comes, until the input ends."""
+    """Decode the tracks, the busiest first, until the input ends."""
     tracks: dict[int, Decoder] = {}
-    busiest: Decoder | None = None
     while True:
-        for frame in _take(frames, wait=busiest is None):
+        is_idle = not any(track.urgency for track in tracks.values())
+        while is_idle or not frames.empty():
+            frame = frames.get()
             if frame is None:
                 return
+            is_idle = False
             number, kind, audio = frame
-            track = tracks.get(number)
-            if track is None:
-                track = tracks[number] = Decoder(number, recogniser)
+            if number not in tracks:
+                tracks[number] = Decoder(number, recogniser)
+            track = tracks[number]
             if kind == process_protocol.END:
                 track.ended = True
             else:
                 track.feed(audio)
-        busiest = max(tracks.values(), key=lambda track: track.urgency, default=None)
-        if busiest is None or not busiest.urgency:
-            busiest = None
-        elif busiest.decode():
+        busiest = max(tracks.values(), key=lambda track: track.urgency)
+        if busiest.urgency and busiest.decode():
             process_protocol.write(id=busiest.number, ended=True, dropped=busiest.dropped / RATE)
             del tracks[busiest.number]
 
 
 def main() -> int:
-    """Serve; return the exit status: 3 where the recogniser cannot be loaded, and an event says why."""
+    """Serve; return the exit status: 3 when the recogniser cannot be loaded, and an event says why."""
     source = process_protocol.take_over()
     frames: Frames = SimpleQueue()
     threading.Thread(target=_read, args=(source, frames), daemon=True).start()

@@ -1,4 +1,4 @@
-"""The server's side of an engine process, which is one for all calls: audio goes in, words come out.
+"""The server's side of an engine process, which is one for all calls: audio goes in, texts come out.
 
 Every recogniser runs in such a process: in the server's, decoding would hold up every call for a quarter of
 a second at a time, gRPC would block the hub, a provider's answers would take the hub's time, and a library
@@ -13,132 +13,123 @@ import contextlib
 import json
 import logging
 import os
+import select
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gevent.monkey import get_original
 
+from mediastreams.audio.mulaw import SILENCE
 from mediastreams.audio.timeline import RATE, PositionMap
 from mediastreams.text import printable
-from mediastreams.transcription.base import Engine, OnText, Recognition
 from mediastreams.transcription.process_protocol import AUDIO, END, HEADER
 
 logger = logging.getLogger(__name__)
 
 _MAX_CRASHES = 3  # one after the other, each within _SOON seconds of its start
 _SOON = 10.0
-_MAX_FRAME = 3200  # bytes of audio
+# Bytes of audio. A frame of at most PIPE_BUF bytes never goes into a full pipe in part.
+_MAX_FRAME = min(3200, getattr(select, "PIPE_BUF", 512) - HEADER.size)
+_MAX_SILENCE = RATE  # samples that stand for missing audio: a recogniser then ends its sentence
+_PIPE_BYTES = 1 << 20  # for the audio of many calls until the process is up; 64 kB is a second of eight
+
+# Receives a text, whether it is final, the positions of its begin and end (samples on the call's timeline),
+# and its lag in seconds. A final text replaces the texts since the last final one.
+OnText = Callable[[str, bool, int, int, float], None]
 
 
-def _system(module: str, name: str) -> Any:
-    """Return the system's function, also where gevent has patched the module (gunicorn's worker does)."""
-    return get_original(module, name)
-
-
-class EngineProcess(Engine):
-    """The process of `module`, and the tracks that it recognises. It is started again where it ends.
+class EngineProcess:
+    """The process of `module`, and the tracks that it recognises. It is started again when it ends.
 
     `name` is what the log calls it, `environ` its environment, `arguments` those of its command line.
 
-    Any thread may call `listen`, `write` and `forget`. Nothing in this class runs on gevent's hub: hence the
-    system's threads and locks, and `os.posix_spawn`.
+    Any thread may call its methods. Nothing in this class runs on gevent's hub: hence the system's threads,
+    locks and processes, also where gevent has patched the modules (gunicorn's worker does).
     """
 
     def __init__(self, name: str, module: str, environ: Mapping[str, str], *arguments: str) -> None:
         self._name = name
         self._command = [sys.executable, "-m", module, *arguments]
-        self._environ = environ
-        self._lock = _system("_thread", "allocate_lock")()
-        self._tracks: dict[int, _ProcessRecognition] = {}
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), *sys.path)))
+        self._environ = {**environ, "PYTHONPATH": path}
+        self._lock = get_original("_thread", "allocate_lock")()
+        self._tracks: dict[int, Recognition] = {}
         self._last_number = 0
-        self._input = -1  # the process's; -1 where there is none
-        self._unwritten = b""
+        self._input = -1  # the pipe to the process; -1 when there is no process
         self._crashes = 0
-        self._is_restarting = False
         self._is_off = False
 
-    def listen(self, name: str, hear: OnText) -> "_ProcessRecognition":
-        """Begin to recognise one track, and start the process where it is not running."""
+    def recognise(self, name: str, position: int, on_text: OnText) -> "Recognition":
+        """Begin to recognise one track from `position` on, and start the process when it is not running.
+
+        `name` identifies the track in the log.
+        """
         with self._lock:
             self._last_number += 1
-            track = _ProcessRecognition(self, self._last_number, name, hear)
+            track = Recognition(self, self._last_number, name, position, on_text)
             if self._is_off:
-                track.has_finished()
+                track.is_finished = True
                 return track
-            self._tracks[track.number] = track
-            if self._input < 0 and not self._is_restarting:
-                try:
-                    self._start()
-                except OSError as error:
-                    logger.error("%s cannot be started: %s", self._name, error.strerror)
+            self._tracks[self._last_number] = track
+            if self._input < 0:
+                self._start()
         return track
 
     def write(self, frame: bytes) -> bool | None:
-        """Write a frame to the process; return whether it went, None where there is no process.
+        """Write a frame to the process; return whether it was written, None when there is no process.
 
-        Never waits: a full pipe takes none.
+        Never waits: a full pipe gets none.
         """
         with self._lock:
             if self._input < 0:
                 return None
-            if not self._write_all(self._unwritten):
+            try:
+                os.write(self._input, frame)
+            except (BlockingIOError, BrokenPipeError):  # `_read` notices the latter
                 return False
-            self._unwritten = b""
-            if not self._write_all(frame):
-                # The part that went must be followed by its rest.
-                return bool(self._unwritten)
             return True
 
-    def _write_all(self, data: bytes) -> bool:
-        sent = 0
-        if data:
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # of the latter the reader hears
-                sent = os.write(self._input, data)
-        if 0 < sent < len(data):
-            self._unwritten = data[sent:]
-        return sent == len(data)
-
-    def forget(self, track: "_ProcessRecognition") -> None:
+    def forget(self, number: int) -> None:
         """Drop a track that has ended."""
         with self._lock:
-            self._tracks.pop(track.number, None)
+            self._tracks.pop(number, None)
 
     def _start(self) -> None:
+        """Start the process. The caller holds the lock."""
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
-        os.set_blocking(ours_out, False)
-        actions = [(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)]
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), *sys.path)))
         try:
-            pid: int = _system("os", "posix_spawn")(
+            # Not subprocess: gevent's patch disables it outside the hub.
+            pid: int = get_original("os", "posix_spawn")(
                 sys.executable,
                 self._command,
-                {**self._environ, "PYTHONPATH": path},
-                file_actions=actions,
-                setpgroup=0,  # Ctrl-C is for the server, which may still want to hear the last words
+                self._environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs_in, 0), (os.POSIX_SPAWN_DUP2, theirs_out, 1)],
+                setpgroup=0,  # Ctrl-C is for the server, which still waits for the last texts
             )
-        except OSError:
+        except OSError as error:
             os.close(ours_out)
             os.close(ours_in)
-            raise
+            logger.error("%s cannot be started: %s", self._name, error.strerror)
+            return
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
+        os.set_blocking(ours_out, False)
         with contextlib.suppress(ImportError, AttributeError, OSError):  # it is Linux that has this
             import fcntl
 
-            # Room for what many calls say until the process is up; 64 kB is a second of eight.
-            fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, 1 << 20)
-        self._input, self._unwritten = ours_out, b""
+            fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._input = ours_out
         for track in self._tracks.values():
             track.restart()
-        _system("_thread", "start_new_thread")(self._read, (pid, ours_in))
+        get_original("_thread", "start_new_thread")(self._read, (pid, ours_in))
 
     def _read(self, pid: int, output: int) -> None:
-        """Give the tracks the events of the process until it ends, then start it again (a thread)."""
+        """Hand the events of the process to its tracks until it ends, then start it again (a thread)."""
         started = time.monotonic()
         failed = None
         with open(output, encoding="utf-8") as lines:
@@ -150,110 +141,132 @@ class EngineProcess(Engine):
                 failed = failed or event.get("failed")
                 track = self._tracks.get(event.get("id"))
                 if track is not None:
-                    track.take_event(event)
+                    track.on_event(event)
         status = _status(pid)
-        lived = time.monotonic() - started
-        with self._lock:
-            os.close(self._input)
-            self._input = -1
-            self._crashes = self._crashes + 1 if lived < _SOON else 1
-            self._is_off = bool(failed) or self._crashes >= _MAX_CRASHES
-            self._is_restarting = True
-            tracks = list(self._tracks.values())
+        self._crashes = self._crashes + 1 if time.monotonic() - started < _SOON else 1
+        is_off = bool(failed) or self._crashes >= _MAX_CRASHES
         if failed:
             logger.warning("%s cannot be loaded, no transcripts: %s", self._name, failed)
-        elif self._is_off:
+        elif is_off:
             logger.error("%s has ended again and again (%s), no transcripts", self._name, status)
         else:
             logger.error("%s has ended (%s), and is started again", self._name, status)
-            time.sleep(self._crashes - 1)
-        for track in tracks:
-            if self._is_off or track.is_finishing:
-                track.has_finished()
-                self.forget(track)
         with self._lock:
-            self._is_restarting = False
-            if self._tracks and not self._is_off:
-                try:
-                    self._start()
-                except OSError as error:
-                    logger.error("%s cannot be started again: %s", self._name, error.strerror)
+            os.close(self._input)
+            self._input = -1
+            self._is_off = is_off
+            for number, track in list(self._tracks.items()):
+                if is_off or track.is_finishing:
+                    track.is_finished = True
+                    del self._tracks[number]
+            if self._tracks:
+                self._start()
 
 
-class _ProcessRecognition(Recognition):
-    """One track of an engine process.
+class Recognition:
+    """One track of an engine process, with positions in samples at 8 kHz on the call's timeline.
 
-    One thread calls `feed` and `finish`; the rest is called by the thread that reads the process's events, or
-    with the engine's lock.
+    The consumer's thread calls `add`, `flush` and `finish`, the engine's thread the rest, and `on_text`.
     """
 
-    def __init__(self, engine: EngineProcess, number: int, name: str, hear: OnText) -> None:
-        super().__init__()
-        self.number = number
-        self.is_finishing = False
-        self._engine = engine
-        self._name = name
-        self._hear = hear
-        self._taken = 0  # samples
-        self._sent = 0  # those that the process has, since it has the track
-        self._places = PositionMap(0)
-        self._dropped = 0
+    dropped: float
+    """How many seconds were not recognised; known when `is_finished`."""
+    is_finishing: bool
+    """Whether the audio has ended."""
+    is_finished: bool
+    """Whether the last text has come."""
 
-    def feed(self, mulaw: bytes) -> None:
-        """Write audio to the process."""
-        for start in range(0, len(mulaw), _MAX_FRAME):
-            part = mulaw[start : start + _MAX_FRAME]
-            went = self._engine.write(HEADER.pack(self.number, AUDIO, len(part)) + part)
-            self._taken += len(part)
-            if went:
-                self._sent += len(part)
-                continue
-            if went is False:
-                if not self._dropped:
-                    logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
-                self._dropped += len(part)
-            self._places.break_at(self._sent, self._taken)
+    def __init__(
+        self, engine: "EngineProcess", number: int, name: str, position: int, on_text: OnText
+    ) -> None:
+        self.dropped = 0.0
+        self.is_finishing = self.is_finished = False
+        self._engine = engine
+        self._number = number
+        self._name = name
+        self._on_text = on_text
+        self._end = position
+        self._waiting: list[tuple[int, bytearray]] = []  # audio without a break, with its position
+        self._began = self._flushed = time.monotonic()
+        self.restart()
+
+    def add(self, position: int, payload: bytes) -> None:
+        """Add a chunk. A late one is left out; a gap becomes a short silence."""
+        if position < self._end:
+            return
+        if position > self._end:
+            silence = min(position - self._end, _MAX_SILENCE)
+            self._waiting += [(self._end, bytearray(SILENCE * silence)), (position, bytearray())]
+        elif not self._waiting:
+            self._waiting.append((position, bytearray()))
+        self._waiting[-1][1].extend(payload)
+        self._end = position + len(payload)
+
+    def flush(self) -> None:
+        """Write the added audio to the process. Never waits: for a full pipe it is dropped and counted."""
+        if self._waiting:
+            self._flushed = time.monotonic()
+        for position, audio in self._waiting:
+            for n in range(0, len(audio), _MAX_FRAME):
+                self._write(position + n, bytes(audio[n : n + _MAX_FRAME]))
+        self._waiting.clear()
 
     def finish(self) -> None:
-        """Tell the process that the track has ended."""
+        """End the audio, and ask for the texts that are still to come."""
+        self.flush()
         self.is_finishing = True
-        if not self._engine.write(HEADER.pack(self.number, END, 0)):
-            self._end(0.0)
+        if not self._engine.write(HEADER.pack(self._number, END, 0)):
+            self._finish(0.0)
 
     def restart(self) -> None:
-        """Reset the count of samples sent: a new process starts empty."""
-        self._sent = 0
-        self._places = PositionMap(self._taken)
+        """Reset the count of samples written: a new process starts empty."""
+        self._written = 0
+        self._written_to = -1  # the position behind the last sample written
+        self._positions = PositionMap(0)
 
-    def take_event(self, event: dict[str, Any]) -> None:
-        """Take an event of this track."""
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Act on an event of the process."""
         if warning := event.get("warning"):
             logger.warning("%s: %s", self._name, printable(warning))
-            return
-        if event.get("ended"):
-            self._end(event["dropped"])
-            return
-        try:
-            self._hear(event["text"], event["final"], self._place(event["start"]), self._place(event["end"]))
-        except Exception:
-            logger.exception("%s: what was heard could not be shown", self._name)
+        elif event.get("ended"):
+            self._finish(event["dropped"])
+        else:
+            start, end = (self._positions.position(int(event[key] * RATE)) for key in ("start", "end"))
+            try:
+                self._on_text(event["text"], event["final"], start, end, self._lag(end))
+            except Exception:
+                logger.exception("%s: a text could not be shown", self._name)
 
-    def _place(self, seconds: float) -> float:
-        return self._places.position(int(seconds * RATE)) / RATE
+    def _write(self, position: int, audio: bytes) -> None:
+        if position != self._written_to:
+            self._positions.break_at(self._written, position)
+        is_written = self._engine.write(HEADER.pack(self._number, AUDIO, len(audio)) + audio)
+        if is_written:
+            self._written += len(audio)
+            self._written_to = position + len(audio)
+        elif is_written is False:
+            if not self.dropped:
+                logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
+            self.dropped += len(audio) / RATE
 
-    def _end(self, dropped: float) -> None:
-        dropped += self._dropped / RATE
-        self.dropped = dropped
-        if dropped:
-            logger.warning("%s: %.1f s were not heard, the recogniser was too slow", self._name, dropped)
-        self._engine.forget(self)
-        self.has_finished()
+    def _lag(self, end: int) -> float:
+        """Return how many seconds ago the audio at `end` came, when audio comes at the pace of a call."""
+        after = (self._end - end) / RATE  # seconds of audio
+        return max(time.monotonic() - self._flushed + min(after, self._flushed - self._began), 0.0)
+
+    def _finish(self, dropped: float) -> None:
+        self.dropped += dropped
+        if self.dropped:
+            logger.warning("%s: %.1f s were not heard, the recogniser was too slow", self._name, self.dropped)
+        self._engine.forget(self._number)
+        self.is_finished = True
 
 
 def _status(pid: int) -> str:
+    """Wait for a process; return how it has ended."""
     try:
-        _, status = _system("os", "waitpid")(pid, 0)
-    except ChildProcessError:  # libev was faster, which watches all children where gevent has patched
+        _, status = get_original("os", "waitpid")(pid, 0)
+    except ChildProcessError:  # libev was faster, which waits for all children where gevent has patched
         return "status unknown"
     code = os.waitstatus_to_exitcode(status)
     return f"signal {-code}" if code < 0 else f"status {code}"

@@ -1,8 +1,8 @@
-"""What goes between the server and an engine process: frames of audio one way, events the other.
+"""Frames of audio from the server to an engine process, and events back.
 
 A frame is `HEADER` and mu-law at 8 kHz; an event is a JSON object on a line:
 
-    {"id": 1, "text": "hello", "final": false, "start": 0.5, "end": 1.1}    words, in seconds of the track
+    {"id": 1, "text": "hello", "final": false, "start": 0.5, "end": 1.1}    a text, in seconds of the track
     {"id": 1, "warning": "..."}                                            for the log
     {"id": 1, "ended": true, "dropped": 0.0}    the track's end, and how many seconds were not recognised
     {"failed": "..."}                                                      the engine cannot be used at all
@@ -28,10 +28,10 @@ _writing = threading.Lock()
 
 def take_over() -> BinaryIO:
     """Make this process an engine: return the source of its frames; `write` then reaches the server."""
-    # Ctrl-C, and whoever ends all processes of a service, mean the server, which may be draining still.
+    # Ctrl-C, and who ends all processes of a service, mean the server, which may still be draining.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(5)  # the server's turn comes first
+    os.nice(5)  # the server comes first
     sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no event
     return os.fdopen(os.dup(0), "rb")
@@ -54,7 +54,7 @@ async def read_async(source: "asyncio.StreamReader") -> tuple[int, int, bytes] |
 
 
 def write(**event: object) -> None:
-    """Write an event. Any thread may call this; where the server has gone, the process ends."""
+    """Write an event. Any thread may call this; without a server the process ends."""
     try:
         with _writing:
             sys.stdout.write(json.dumps(event) + "\n")

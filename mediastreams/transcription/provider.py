@@ -1,8 +1,9 @@
-"""What Google, Amazon and Watson have in common: sessions of bounded length, errors as one safe sentence."""
+"""What Google, Amazon and Watson have in common: one session after another, errors as one safe sentence."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote
 
 from mediastreams.text import printable
@@ -10,40 +11,71 @@ from mediastreams.transcription.session import Backlog, SessionError
 
 PATIENCE = 10.0  # seconds to connect, to be answered, and for the last texts of a session
 _MAX_SENTENCE = 300  # characters of what a provider says of itself
+_MAX_TRIES = 4
+_REFUSED = 0.5  # seconds: a session that has lasted this long was not simply refused
+_FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
 
 
 class Provider(ABC):
-    """A recogniser of speech in the cloud. Only the event loop's thread may use it.
-
-    `session_seconds` is how long a session may last. `secrets` never appear in the log, also where the
-    provider repeats them; None and empty ones are ignored.
-    """
+    """A recogniser of speech in the cloud. Only the event loop's thread may use it."""
 
     name: str
+    """What the log calls it."""
     session_seconds: float
+    """How long a session may last."""
+    secrets: list[str]
+    """What never appears in the log, also when the provider repeats it."""
 
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:
+        """`secrets` may have None and empty ones, which are ignored."""
         self.secrets = [secret for secret in secrets if secret]
 
     @abstractmethod
     async def session(self, backlog: Backlog) -> None:
-        """Send the chunks of one session, and give its texts to the backlog, until the provider has told all.
+        """Send the chunks of one session and add its texts to the backlog. May raise anything."""
 
-        May raise anything.
+    async def recognise(
+        self,
+        backlog: Backlog,
+        warn: Callable[[str], None],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Hold one session after another until the track ends.
+
+        A session that fails is tried again after a pause; the fifth failure in a row without a final text
+        ends the track. `warn` gets a sentence for the first failure and for the last.
         """
+        failures = 0
+        while await backlog.wait_for_audio():
+            backlog.begin(self.session_seconds)
+            began = time.monotonic()
+            why = await self._hold_session(backlog)
+            if not (why or backlog.has_ended or backlog.has_final) and time.monotonic() - began < _REFUSED:
+                why = "a session that ended at once"
+            if not why:
+                failures = 0
+                continue
+            failures = 1 if backlog.has_final else failures + 1
+            if failures > _MAX_TRIES:
+                warn(self.fit_for_log(f"{self.name}: {why}: given up, no transcript from here"))
+                return
+            if failures == 1:
+                warn(self.fit_for_log(f"{self.name}: {why}: tried again"))
+            backlog.rewind()
+            await pause(_FIRST_PAUSE * 2 ** (failures - 1))
 
-    async def hold_session(self, backlog: Backlog) -> None:
-        """Hold one session. Whatever the provider does, only a `SessionError` is raised."""
+    async def _hold_session(self, backlog: Backlog) -> str:
+        """Hold one session; return why it failed, "" when it did not."""
         try:
             async with asyncio.timeout(self.session_seconds + PATIENCE):
                 await self.session(backlog)
         except SessionError as error:
-            raise SessionError(f"{self.name}: {error}") from None
+            return str(error)
         except TimeoutError:
-            raise SessionError(f"{self.name}: it does not answer") from None
+            return "it does not answer"
         except Exception as error:
-            kind = type(error).__name__
-            raise SessionError(f"{self.name}: an answer that is none of its kind ({kind}: {error})") from None
+            return f"an answer that is none of its kind ({type(error).__name__}: {error})"
+        return ""
 
     def fit_for_log(self, sentence: str) -> str:
         """Return one printable line of at most 300 characters, without the secrets."""

@@ -8,20 +8,19 @@ import asyncio
 import importlib
 import os
 import sys
-from functools import partial
 
 from mediastreams.audio.timeline import RATE
 from mediastreams.transcription import process_protocol
 from mediastreams.transcription.provider import Provider
-from mediastreams.transcription.session import Backlog, recognise
+from mediastreams.transcription.session import Backlog
 
-MAX_LATE = 4.0  # seconds after the end of a track in which it may still get words
+MAX_LATE = 4.0  # seconds after the end of a track in which its last texts may come
 
 
 async def serve(name: str) -> int:
     """Serve with the module `name` until the input ends.
 
-    Returns the exit status: 3 where the provider cannot be used, and an event says why.
+    Returns the exit status: 3 when the provider cannot be used, and an event says why.
     """
     source = process_protocol.take_over()
     try:
@@ -36,8 +35,7 @@ async def serve(name: str) -> int:
     while (frame := await process_protocol.read_async(reader)) is not None:
         number, kind, audio = frame
         if number not in tracks:
-            backlog = Backlog(partial(_write_text, number))
-            tracks[number] = backlog, asyncio.create_task(_follow(provider, number, backlog))
+            tracks[number] = _begin(provider, number)
         backlog, task = tracks[number]
         if kind == process_protocol.END:
             backlog.finish()
@@ -48,20 +46,22 @@ async def serve(name: str) -> int:
     return 0
 
 
-async def _follow(provider: Provider, number: int, backlog: Backlog) -> None:
-    """Recognise one track to its end."""
+def _begin(provider: Provider, number: int) -> tuple[Backlog, asyncio.Task[None]]:
+    """Begin to recognise a track; return its backlog, and the task that ends with it."""
 
-    def warn(sentence: str) -> None:
-        process_protocol.write(id=number, warning=provider.fit_for_log(sentence))
+    def write_text(text: str, final: bool, start: float, end: float) -> None:
+        process_protocol.write(id=number, text=text, final=final, start=start, end=end)
 
-    try:
-        await recognise(backlog, provider.hold_session, provider.session_seconds, warn)
-    finally:
-        process_protocol.write(id=number, ended=True, dropped=backlog.dropped / RATE)
+    async def recognise() -> None:
+        try:
+            await provider.recognise(
+                backlog, lambda warning: process_protocol.write(id=number, warning=warning)
+            )
+        finally:
+            process_protocol.write(id=number, ended=True, dropped=backlog.dropped / RATE)
 
-
-def _write_text(number: int, text: str, final: bool, start: float, end: float) -> None:
-    process_protocol.write(id=number, text=text, final=final, start=start, end=end)
+    backlog = Backlog(write_text)
+    return backlog, asyncio.create_task(recognise())
 
 
 async def main() -> None:

@@ -6,7 +6,6 @@ import os
 import sys
 
 from mediastreams.config import Settings, environment
-from mediastreams.transcription.base import Engine
 from mediastreams.transcription.process_engine import EngineProcess
 
 logger = logging.getLogger(__name__)
@@ -18,7 +17,7 @@ _NEEDED = {
 }
 
 
-def choose(settings: Settings) -> Engine | None:
+def choose(settings: Settings) -> EngineProcess | None:
     """Return the engine that TRANSCRIBER asks for, else the local one; None where nobody reads its texts.
 
     None also where the machine lacks what it needs (`log_obstacle`). Where a person must set or install

@@ -1,25 +1,22 @@
-"""Keeps a track's audio until its words are final, and holds one session after another at a provider.
+"""Keeps a track's audio from one session at a provider to the next.
 
-A provider ends a session after some minutes, or the network does. Audio that has no final words by then is
+A provider ends a session after some minutes, or the network does. Audio that has no final text by then is
 sent again in the next session, so that no word between the two is lost.
-
-    SessionError    a provider has refused or ended a session
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
-from mediastreams.transcription.base import OnText
 
 MIN_CHUNK = RATE // 10  # bytes: providers want 100 ms a message
 MAX_KEPT = 30 * RATE  # bytes
 MAX_SENT_AGAIN = 10 * RATE  # bytes
-MAX_TRIES = 4
-AT_ONCE = 0.5  # seconds: a session that has lasted this long was not simply refused
-FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
+
+# Receives a text, whether it is final, and where it begins and ends, in seconds of the track's audio.
+OnText = Callable[[str, bool, float, float], None]
 
 
 class SessionError(MediaStreamsError):
@@ -27,16 +24,18 @@ class SessionError(MediaStreamsError):
 
 
 class Backlog:
-    """One track's audio from the last final words on. Only the event loop's thread may use it.
+    """One track's audio from the last final text on. Only the event loop's thread may use it."""
 
-    `has_ended` is whether the track has, `has_final` whether the current session has given final words, and
-    `dropped` how many samples were never sent because the provider did not take them in time.
-    """
+    dropped: int
+    """How many samples were never sent, because the provider did not take them in time."""
+    has_ended: bool
+    """Whether the track has ended."""
+    has_final: bool
+    """Whether the current session has given a final text."""
 
     def __init__(self, on_text: OnText) -> None:
         self.dropped = 0
-        self.has_ended = False
-        self.has_final = False
+        self.has_ended = self.has_final = False
         self._on_text = on_text
         self._changed = asyncio.Event()
         self._kept = bytearray()
@@ -48,7 +47,7 @@ class Backlog:
         self._session_until = 0.0  # monotonic seconds
 
     def feed(self, mulaw: bytes) -> None:
-        """Keep audio to be sent; the oldest is dropped where there are more than 30 s."""
+        """Keep audio to be sent; beyond 30 s the oldest is dropped."""
         self._kept += mulaw
         excess = len(self._kept) - MAX_KEPT
         if excess > 0:
@@ -63,14 +62,14 @@ class Backlog:
         self._changed.set()
 
     async def wait_for_audio(self) -> bool:
-        """Wait for audio that was not sent, or for the end of the track; return whether there is audio."""
+        """Wait for unsent audio or the end of the track; return whether there is audio."""
         while not self._unsent() and not self.has_ended:
             self._changed.clear()
             await self._changed.wait()
         return self._unsent() > 0
 
     def begin(self, seconds: float) -> None:
-        """Begin a session of at most `seconds`, with the audio that has no final words yet."""
+        """Begin a session of at most `seconds`, with the audio that has no final text yet."""
         self.rewind()
         self._session_number += 1
         self._session_from = self._kept_from
@@ -78,7 +77,7 @@ class Backlog:
         self.has_final = False
 
     def rewind(self) -> None:
-        """Let the audio that has no final words yet be sent again, at most the latest 10 s of it."""
+        """Send the audio that has no final text yet again, at most the latest 10 s of it."""
         self._forget(max(self._sent_to - self._kept_from - MAX_SENT_AGAIN, 0))
         self._sent_to = self._kept_from
 
@@ -100,12 +99,12 @@ class Backlog:
                 self._changed.clear()
                 await self._changed.wait()
 
-    def take_text(self, text: str, final: bool, start: float, end: float) -> None:
-        """Take a text, in seconds of the session; forget the audio of final words.
+    def add_text(self, text: str, final: bool, start: float, end: float) -> None:
+        """Hand on a text, in seconds of the session; forget the audio of a final one.
 
-        Raises `SessionError` where the provider's values cannot be used.
+        Raises `SessionError` when the provider's values cannot be used.
         """
-        if not (isinstance(text, str) and 0 <= start <= end):  # also where one is not a number
+        if not (isinstance(text, str) and 0 <= start <= end):  # also false for NaN
             raise SessionError("a text without its time")
         end = min(end, (self._sent_to - self._session_from) / RATE)
         start = min(start, end)
@@ -121,36 +120,3 @@ class Backlog:
     def _forget(self, samples: int) -> None:
         del self._kept[:samples]
         self._kept_from += samples
-
-
-async def recognise(
-    backlog: Backlog,
-    hold_session: Callable[[Backlog], Awaitable[None]],
-    seconds: float,
-    warn: Callable[[str], None],
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Hold one session after another, each of at most `seconds`, until the track ends.
-
-    After a `SessionError`, `warn` is told once and the session is tried again after a pause. After the fifth
-    in a row without final words, it is given up.
-    """
-    failures = 0
-    while await backlog.wait_for_audio():
-        backlog.begin(seconds)
-        began = time.monotonic()
-        try:
-            await hold_session(backlog)
-            if not (backlog.has_ended or backlog.has_final) and time.monotonic() - began < AT_ONCE:
-                raise SessionError("a session that ended at once")
-        except SessionError as error:
-            failures = 1 if backlog.has_final else failures + 1
-            if failures > MAX_TRIES:
-                warn(f"{error}: given up, no transcript from here")
-                return
-            if failures == 1:
-                warn(f"{error}: tried again")
-            backlog.rewind()
-            await pause(FIRST_PAUSE * 2 ** (failures - 1))
-        else:
-            failures = 0

@@ -1,35 +1,34 @@
-"""The consumer that lets a recogniser hear a stream, and the one that shows what is said."""
+"""The consumer that lets an engine recognise a stream, and the one that shows the texts."""
 
 import logging
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 
-from mediastreams.audio.mulaw import SILENCE
-from mediastreams.audio.timeline import RATE, PositionMap
+from mediastreams.audio.timeline import RATE
 from mediastreams.consumers.base import Consumer
 from mediastreams.protocol.messages import Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 from mediastreams.terminal import Console
 from mediastreams.text import printable
-from mediastreams.transcription.base import Engine
+from mediastreams.transcription.process_engine import EngineProcess, Recognition
 
 logger = logging.getLogger(__name__)
 
-FINAL_SECONDS = 2.5  # for the last words, at the end of a stream; less than consumers are waited for
-_MAX_SILENCE = RATE  # samples that are fed where audio is missing: a recogniser then ends its sentence
+FINAL_SECONDS = 2.5  # for the last texts, at the end of a stream; less than consumers are waited for
 
 
 class TranscriptDisplay(Consumer):
-    """Shows what is said: final texts as log lines, partial ones in place on the terminal's `console`."""
+    """Shows the texts: final ones as log lines, partial ones in place on the terminal's `console`."""
 
     def __init__(self, stream: Stream, console: Callable[[], Console | None]) -> None:
         super().__init__(stream)
         self._console = console()
 
     def transcript(self, transcript: Transcript) -> None:
-        """Show one, in the place of the same speaker's last."""
+        """Show a text in place of the speaker's last one."""
         key = (self, transcript.track)
         minutes, seconds = divmod(int(transcript.start), 60)
         begin = f"{self.stream.name[:8]} {minutes}:{seconds:02} {transcript.speaker}: "
@@ -45,16 +44,16 @@ class TranscriptDisplay(Consumer):
 
 
 class Transcriber(Consumer):
-    """Lets an engine hear each track of its stream, and publishes what it hears.
+    """Lets an engine recognise each track of its stream, and publishes the texts.
 
     `publish` gets each transcript, in a thread of the engine's. `on_unheard` gets how many seconds of a track
-    no recogniser has heard, in this consumer's thread.
+    were not recognised, in this consumer's thread.
     """
 
     def __init__(
         self,
         stream: Stream,
-        engine: Engine,
+        engine: EngineProcess,
         publish: Callable[[Transcript], None],
         on_unheard: Callable[[float], None],
     ) -> None:
@@ -62,105 +61,44 @@ class Transcriber(Consumer):
         self._engine = engine
         self._publish = publish
         self._on_unheard = on_unheard
-        self._tracks: dict[Track, _TrackFeed] = {}
+        self._tracks: dict[Track, Recognition] = {}
         self._until = 0.0
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
-        """Gather the audio."""
-        feed = self._tracks.get(track)
-        if feed is None:
-            feed = _TrackFeed(self.stream, track, position, self._engine, self._publish)
-            self._tracks[track] = feed
-        feed.gather(position, payload)
+        """Add the audio to its track's."""
+        recognition = self._tracks.get(track)
+        if recognition is None:
+            name = f"Stream {self.stream.name}, {track}"
+            recognition = self._engine.recognise(name, position, partial(self._on_text, track))
+            self._tracks[track] = recognition
+        recognition.add(position, payload)
 
     def flush(self) -> None:
-        """Feed what was gathered."""
-        for feed in self._tracks.values():
-            feed.feed()
+        """Hand the audio to the engine."""
+        for recognition in self._tracks.values():
+            recognition.flush()
 
     def stop(self) -> None:
-        """Ask for the last words."""
-        self.flush()
-        for feed in self._tracks.values():
-            feed.recognition.finish()
+        """Ask for the last texts."""
+        for recognition in self._tracks.values():
+            recognition.finish()
         self._until = time.monotonic() + FINAL_SECONDS
 
     def is_finished(self) -> bool:
-        """Return whether the last words have come, or 2.5 s have passed."""
-        late = time.monotonic() > self._until
-        for track, feed in list(self._tracks.items()):
-            if not feed.recognition.is_finished():
-                if not late:
+        """Return whether the last texts have come, or 2.5 s have passed."""
+        is_late = time.monotonic() > self._until
+        for track, recognition in list(self._tracks.items()):
+            if not recognition.is_finished:
+                if not is_late:
                     continue
                 logger.warning("Stream %s: the last words of %s are missing", self.stream.name, track)
-            feed.close()
-            self._on_unheard(feed.recognition.dropped)
             del self._tracks[track]
+            self._publish(Transcript(track, "", True, 0, 0))  # removes a partial text
+            self._on_unheard(recognition.dropped)
         return not self._tracks
 
-
-class _TrackFeed:
-    """One track: what of its audio was fed, and which positions that has.
-
-    `_on_text` is called in a thread of the engine's, all else in the consumer's.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        track: Track,
-        position: int,
-        engine: Engine,
-        publish: Callable[[Transcript], None],
-    ) -> None:
-        self._stream = stream
-        self._track = track
-        self._publish = publish
-        self._end = position
-        self._gathered = bytearray()
-        self._fed = 0  # samples, with those that are gathered
-        self._positions = PositionMap(position)
-        self._is_closed = False
-        self._began = self._fed_at = time.monotonic()
-        self.recognition = engine.listen(f"Stream {stream.name}, {track}", self._on_text)
-
-    def gather(self, position: int, payload: bytes) -> None:
-        """Gather a chunk. One that comes late is left out; a gap is a short silence."""
-        if position < self._end:
-            return
-        if position > self._end:
-            silence = min(position - self._end, _MAX_SILENCE)
-            self._gathered += SILENCE * silence
-            self._fed += silence
-            self._positions.break_at(self._fed, position)
-        self._gathered += payload
-        self._fed += len(payload)
-        self._end = position + len(payload)
-
-    def feed(self) -> None:
-        """Feed what was gathered."""
-        if self._gathered:
-            self._fed_at = time.monotonic()
-            self.recognition.feed(bytes(self._gathered))
-            self._gathered.clear()
-
-    def close(self) -> None:
-        """Publish no more, and take back what was not final."""
-        self._is_closed = True
-        self._publish(Transcript(self._track, "", True, 0, 0))
-
-    def _on_text(self, text: str, final: bool, start: float, end: float) -> None:
-        if not self._is_closed:
-            begin, stop = self._seconds(start), self._seconds(end)
-            self._publish(Transcript(self._track, text, final, begin, stop, self._lag(end)))
-
-    def _lag(self, end: float) -> float:
-        """Return how many seconds ago what was heard at `end` came, if audio comes in its time."""
-        now = time.monotonic()
-        after = self._fed / RATE - end  # seconds of audio
-        return max(now - self._fed_at + min(after, self._fed_at - self._began), 0.0)
-
-    def _seconds(self, fed_seconds: float) -> float:
-        position = self._positions.position(int(fed_seconds * RATE))
-        first = min(track.first for track in list(self._stream.tracks.values()))
-        return max(position - first, 0) / RATE
+    def _on_text(self, track: Track, text: str, final: bool, start: int, end: int, lag: float) -> None:
+        if track in self._tracks:
+            first = min(timeline.first for timeline in list(self.stream.tracks.values()))
+            begin, stop = (max(position - first, 0) / RATE for position in (start, end))
+            self._publish(Transcript(track, text, final, begin, stop, lag))

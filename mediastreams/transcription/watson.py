@@ -1,7 +1,7 @@
-"""IBM Watson Speech to Text, over its WebSocket interface; mu-law goes as it is.
+"""IBM Watson Speech to Text, over its WebSocket interface, which accepts mu-law.
 
 SPEECH_TO_TEXT_APIKEY and SPEECH_TO_TEXT_URL are those of the service's credentials, by the names that IBM's
-libraries give them; SPEECH_TO_TEXT_AUTH_URL is where a key becomes a token.
+libraries give them; SPEECH_TO_TEXT_AUTH_URL is where a key is exchanged for a token.
 
 Source: https://cloud.ibm.com/docs/speech-to-text?topic=speech-to-text-websockets
 """
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from mediastreams.audio.timeline import RATE
+from mediastreams.client import causes, read_at_most, tls_context, why_not_connected
 from mediastreams.transcription.provider import PATIENCE, Provider
 from mediastreams.transcription.session import Backlog, SessionError
 from mediastreams.transcription.websocket_session import (
@@ -24,8 +25,6 @@ from mediastreams.transcription.websocket_session import (
     NotConnectedError,
     converse,
     open_websocket,
-    verified_context,
-    why_not_connected,
 )
 
 MODEL = "en-US_Telephony"
@@ -42,7 +41,7 @@ _START = {
 
 
 class Watson(Provider):
-    """Watson's service at `url`, https://, with an API key that `auth_url` turns into a token."""
+    """Watson's service at `url`, https://, with an API key that is exchanged for a token at `auth_url`."""
 
     name = "Watson"
     session_seconds = 3600.0
@@ -54,57 +53,56 @@ class Watson(Provider):
         self._token_url = f"https://{_without_scheme(auth_url or IAM)}/identity/token"
         self._token = ""
         self._token_until = 0.0  # monotonic seconds
-        self._context = verified_context()
 
     async def session(self, backlog: Backlog) -> None:
-        """Send the chunks and take the texts, until Watson has told all."""
+        """Send the chunks and add the texts, until Watson has sent the last."""
 
-        def take(message: str | bytes, has_sent_all: bool) -> bool:
+        def read(message: str | bytes, has_sent_all: bool) -> bool:
             answer = _answer(message)
             for result in answer.get("results", ()):
                 best = result["alternatives"][0]
                 words = best.get("timestamps") or [["", 0.0, 0.0]]
-                backlog.take_text(best["transcript"], bool(result["final"]), words[0][1], words[-1][2])
+                backlog.add_text(best["transcript"], bool(result["final"]), words[0][1], words[-1][2])
             return has_sent_all and answer.get("state") == "listening"
 
         if time.monotonic() > self._token_until:
-            self._token = await self._ask_for_token()
+            self._token = await self._request_token()
             self._token_until = time.monotonic() + _TOKEN_SECONDS
             self.secrets = [self._apikey, self._token]
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
-            async with open_websocket(self._url, headers, self._context) as websocket:
+            async with open_websocket(self._url, headers) as websocket:
                 await websocket.send(json.dumps(_START))
                 async with asyncio.timeout(PATIENCE):
                     _answer(await websocket.recv())
-                await converse(websocket, _messages(backlog), take)
+                await converse(websocket, _messages(backlog), read)
         except NotConnectedError:
-            self._token_until = 0.0  # another token may be taken
+            self._token_until = 0.0  # another token may be accepted
             raise
 
-    async def _ask_for_token(self) -> str:
-        # By default it follows no redirect.
-        client = httpx.AsyncClient(verify=self._context, trust_env=False, timeout=None)
-        request = client.build_request(
-            "POST",
-            self._token_url,
-            data={"grant_type": _GRANT, "apikey": self._apikey},
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        )
-        body = b""
+    async def _request_token(self) -> str:
         try:
-            async with asyncio.timeout(PATIENCE), client:
-                response = await client.send(request, stream=True)
-                async for part in response.aiter_raw():
-                    body += part
-                    if len(body) > MAX_BYTES:
-                        raise SessionError("no token, the answer is too long")
+            async with (
+                asyncio.timeout(PATIENCE),
+                # By default it follows no redirect.
+                httpx.AsyncClient(verify=tls_context(), trust_env=False, timeout=None) as client,
+                client.stream(
+                    "POST",
+                    self._token_url,
+                    data={"grant_type": _GRANT, "apikey": self._apikey},
+                    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                ) as response,
+            ):
+                body = await read_at_most(MAX_BYTES, response.aiter_raw())
         except TimeoutError:
             raise SessionError("no token, nobody answers") from None
         except httpx.ConnectError as error:
-            raise SessionError(f"no token, {why_not_connected(_cause_of(error), self._token_url)}") from None
+            cause = [error, *(each for each in causes(error) if isinstance(each, OSError))][-1]
+            raise SessionError(f"no token, {why_not_connected(cause, self._token_url)}") from None
         except httpx.HTTPError as error:
             raise SessionError(f"no token ({type(error).__name__})") from None
+        if len(body) > MAX_BYTES:
+            raise SessionError("no token, the answer is too long")
         if response.status_code != 200:
             raise SessionError(f"no token, refused with {response.status_code} {response.reason_phrase}")
         return str(json.loads(body)["access_token"])
@@ -128,17 +126,6 @@ def _answer(message: str | bytes) -> dict[str, Any]:
 def _without_scheme(url: str) -> str:
     parts = urlsplit(url)
     return parts.netloc + parts.path
-
-
-def _cause_of(error: BaseException) -> Exception:
-    """Return the error of the system or of TLS that an error of httpx stands for."""
-    cause: BaseException | None = error
-    found: Exception = OSError(str(error))
-    while cause is not None:
-        if isinstance(cause, OSError):
-            found = cause
-        cause = cause.__cause__ or cause.__context__
-    return found
 
 
 def connect() -> Watson:

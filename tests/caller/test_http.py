@@ -12,9 +12,12 @@ from support.server import TOKEN
 from twilio.request_validator import RequestValidator
 
 from mediastreams.caller import http
+from mediastreams.caller.account import Account
 from mediastreams.caller.websocket import CallError
 
 DOCUMENT = b"<Response/>"
+NOBODY = Account("AC1")
+SIGNING = Account("AC1", TOKEN, "wss://b.example")
 
 
 @pytest.fixture
@@ -67,9 +70,8 @@ def web():
         thread.join()
 
 
-def ask(url, **changes):
-    form = {"CallSid": "CA1", "From": "+1"}
-    return asyncio.run(http.twiml(url, form, changes.get("token"), changes.get("signed", url)))
+def ask(url, account=NOBODY):
+    return asyncio.run(http.twiml(url, {"CallSid": "CA1", "From": "+1"}, account))
 
 
 @pytest.mark.parametrize("kind", ["text/xml", "application/xml; charset=utf-8", "TEXT/XML", "text/html"])
@@ -86,7 +88,7 @@ def test_a_document(web, kind):
 
 def test_it_is_signed_for_the_address_that_twilio_knows(web):
     web.answers["/a"] = 200, "text/xml", DOCUMENT
-    ask(f"{web.url}/a", token=TOKEN, signed="https://b.example/a")
+    ask(f"{web.url}/a", SIGNING)
     signature = {name.lower(): value for name, value in web.asked[0][2].items()}["x-twilio-signature"]
     form = {"CallSid": "CA1", "From": "+1"}
     assert RequestValidator(TOKEN).validate("https://b.example/a", form, signature)
@@ -94,7 +96,7 @@ def test_it_is_signed_for_the_address_that_twilio_knows(web):
 
 def test_by_get_the_form_is_the_query(web):
     web.answers["/a"] = 200, "", b""
-    asyncio.run(http.ask("GET", f"{web.url}/a?b=c", {"From": "+1"}, TOKEN, "https://b.example/a?b=c"))
+    asyncio.run(http.ask("GET", f"{web.url}/a?b=c", {"From": "+1"}, SIGNING))
     ((method, path, headers, body),) = web.asked
     assert (method, path, body) == ("GET", "/a?b=c&From=%2B1", "")
     signature = {name.lower(): value for name, value in headers.items()}["x-twilio-signature"]

@@ -56,7 +56,10 @@ def test_it_needs_nothing_of_the_server():
         "ours = {name.split('.')[1] for name in sys.modules if name.startswith('mediastreams.')}\n"
         "print(sorted(ours))"
     )
-    assert run("-c", show).stdout == "set()\n['audio', 'caller', 'config', 'protocol', 'text']\n"
+    assert (
+        run("-c", show).stdout
+        == "set()\n['audio', 'caller', 'client', 'config', 'exceptions', 'protocol', 'text']\n"
+    )
 
 
 def test_the_call_goes_on_where_nobody_reads_of_it(record):

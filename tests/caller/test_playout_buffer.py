@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mediastreams.caller.playout_buffer import MOST, Buffer
+from mediastreams.caller.playout_buffer import MAX_BUFFERED, Buffer
 
 SECOND = 8000
 
@@ -90,7 +90,7 @@ def test_it_begins_anew_after_clear(buffer, heard):
 
 
 def test_ten_minutes_wait_and_no_more(buffer):
-    assert buffer.media(bytes(MOST - 100), 0.0) == 0
+    assert buffer.media(bytes(MAX_BUFFERED - 100), 0.0) == 0
     assert buffer.media(bytes(160), 0.0) == 60
     assert buffer.media(bytes(160), 0.0) == 160
     buffer.mark("behind", 0.0)

@@ -200,8 +200,7 @@ class TestBroken:
         port = listen(upgrade(lambda connection: finished.wait(SECONDS)))
 
         async def flood():
-            url = f"ws://127.0.0.1:{port}/media"
-            connection = await websocket.dial(url, url, None)
+            connection = await websocket.dial(f"ws://127.0.0.1:{port}/media", {})
             try:
                 while True:
                     await connection.send("media" * 100_000)

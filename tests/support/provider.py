@@ -11,9 +11,12 @@ import trustme
 from websockets.sync.server import serve
 
 from mediastreams.caller import SAMPLE, sound_file
-from mediastreams.transcription.session import Backlog, recognise
+from mediastreams.client import tls_context
+from mediastreams.transcription import provider as cloud
+from mediastreams.transcription.session import Backlog
 from support.server import run_caller
 
+SECOND = bytes(8000)
 SAID = sound_file.read(str(SAMPLE))[0]
 
 
@@ -92,7 +95,9 @@ class Tls:
 
 @pytest.fixture
 def tls(tmp_path):
-    return Tls(tmp_path)
+    tls_context.cache_clear()  # each test has an authority of its own
+    yield Tls(tmp_path)
+    tls_context.cache_clear()
 
 
 @pytest.fixture
@@ -176,14 +181,51 @@ class Recognised:
         async def pause(seconds):
             self.paused.append(seconds)
 
-        def warn(sentence):
-            self.warned.append(provider.fit_for_log(sentence))
-
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-            seconds = seconds or provider.session_seconds
-            tasks.create_task(recognise(self._backlog, provider.hold_session, seconds, warn, pause))
+            provider.session_seconds = seconds or provider.session_seconds
+            tasks.create_task(provider.recognise(self._backlog, self.warned.append, pause))
             for n in range(0, len(audio), 800):
                 self._backlog.feed(audio[n : n + 800])
                 if pace:
                     await asyncio.sleep(pace)
             self._backlog.finish()
+
+
+class Sessions(cloud.Provider):
+    """A provider whose sessions are a function of the test's."""
+
+    name = "Provider"
+
+    def __init__(self, session, seconds, secrets=()):
+        super().__init__(secrets)
+        self.session_seconds = seconds
+        self._session = session
+
+    async def session(self, backlog):
+        await self._session(backlog)
+
+
+class Track:
+    """A backlog that is recognised by sessions of the test's; its texts, warnings and pauses."""
+
+    def __init__(self, audio=b""):
+        self.heard = []
+        self.said = []
+        self.paused = []
+        self.backlog = Backlog(lambda *heard: self.heard.append(heard))
+        if audio:
+            self.backlog.feed(audio)
+
+    def recognise(self, session, seconds=3600, beside=None):
+        """Recognise the track in an event loop, with the coroutine `beside` in the same."""
+        asyncio.run(self._recognise(session, seconds, beside))
+
+    async def _recognise(self, session, seconds, beside):
+        async def pause(seconds):
+            self.paused.append(seconds)
+
+        provider = Sessions(session, seconds)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            if beside:
+                tasks.create_task(beside)
+            tasks.create_task(provider.recognise(self.backlog, self.said.append, pause))

@@ -1,37 +1,10 @@
-"""What was not understood yet is sent again, and errors are tried again: against sessions of the test's."""
+"""What has no final text yet is sent again: with sessions of the test's."""
 
 import asyncio
 
-import pytest
+from support.provider import SECOND, Track
 
-from mediastreams.transcription.session import MIN_CHUNK, Backlog, SessionError, recognise
-
-SECOND = bytes(8000)
-
-
-class Track:
-    """A backlog, and what was heard and said of it."""
-
-    def __init__(self, audio=b""):
-        self.heard = []
-        self.said = []
-        self.paused = []
-        self.backlog = Backlog(lambda *heard: self.heard.append(heard))
-        if audio:
-            self.backlog.feed(audio)
-
-    def recognise(self, session, seconds=3600, beside=None):
-        """Recognise the track in an event loop, with the coroutine `beside` in the same."""
-        asyncio.run(self._recognise(session, seconds, beside))
-
-    async def _recognise(self, session, seconds, beside):
-        async def pause(seconds):
-            self.paused.append(seconds)
-
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            if beside:
-                tasks.create_task(beside)
-            tasks.create_task(recognise(self.backlog, session, seconds, self.said.append, pause))
+from mediastreams.transcription.session import MIN_CHUNK, SessionError
 
 
 def numbered(seconds):
@@ -64,8 +37,8 @@ class TestBacklog:
 
         async def session(backlog):
             await anext(backlog.chunks())
-            backlog.take_text(" one ", False, 0.5, 1.0)
-            backlog.take_text("one two", True, 0.5, 4.0)
+            backlog.add_text(" one ", False, 0.5, 1.0)
+            backlog.add_text("one two", True, 0.5, 4.0)
             if len(track.heard) < 4:
                 raise SessionError("dropped")
             backlog.finish()
@@ -85,7 +58,7 @@ class TestBacklog:
         async def session(backlog):
             sessions.append(await anext(backlog.chunks()))
             if len(sessions) == 1:
-                backlog.take_text("the first three seconds", True, 0, 3)
+                backlog.add_text("the first three seconds", True, 0, 3)
                 raise SessionError("dropped")
             backlog.finish()
 
@@ -158,7 +131,7 @@ class TestBacklog:
             sessions.append(0)
             async for chunk in backlog.chunks():
                 sessions[-1] += len(chunk) / 8000
-                backlog.take_text("words", True, 0, sessions[-1])
+                backlog.add_text("words", True, 0, sessions[-1])
                 if len(sessions) < 3:
                     backlog.feed(SECOND)
                     fed += 1
@@ -168,44 +141,3 @@ class TestBacklog:
         track.recognise(session, seconds=0.05)
         assert len(sessions) == 3
         assert sum(sessions) == fed == track.heard[-1][3]
-
-
-class TestErrors:
-    def test_a_few_tries_then_no_more(self):
-        track = Track(SECOND)
-
-        async def session(backlog):
-            raise SessionError("Provider: refused with 403")
-
-        track.recognise(session)
-        assert track.said == [
-            "Provider: refused with 403: tried again",
-            "Provider: refused with 403: given up, no transcript from here",
-        ]
-        assert track.paused == [0.5, 1.0, 2.0, 4.0]
-
-    def test_success_lets_it_try_again(self):
-        track = Track(SECOND)
-        sessions = []
-
-        async def session(backlog):
-            sessions.append(1)
-            if len(sessions) == 20:
-                backlog.finish()
-                return [chunk async for chunk in backlog.chunks()]
-            if len(sessions) % 3 == 0:
-                backlog.take_text("word", True, 0, 0)
-            raise SessionError("dropped")
-
-        track.recognise(session)
-        assert set(track.said) == {"dropped: tried again"}
-        assert max(track.paused) == 2.0
-
-    def test_nothing_is_opened_for_nobody(self):
-        track = Track()
-        track.backlog.finish()
-
-        async def session(backlog):
-            pytest.fail("a session without audio")
-
-        track.recognise(session)

@@ -9,35 +9,41 @@ from support.streams import SID, FakeConnection, media, start
 from mediastreams.config import Settings
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
-from mediastreams.transcription import transcriber
-from mediastreams.transcription.base import Engine, Recognition
+from mediastreams.transcription import process_engine
+from mediastreams.transcription.process_engine import Recognition
+from mediastreams.transcription.process_protocol import END, HEADER
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 
 
-class FakeRecognition(Recognition):
-    def __init__(self, hear):
-        super().__init__()
-        self.hear = hear
-        self.fed = b""
-        self.last_words = None
+class FakeEngine:
+    """An engine without a process: has what was written of each track."""
 
-    def feed(self, mulaw):
-        self.fed += mulaw
-
-    def finish(self):
-        if self.last_words:
-            self.hear(*self.last_words)
-            self.has_finished()
-
-
-class FakeEngine(Engine):
     def __init__(self):
-        self.recognitions = []
+        self.tracks = []
+        self.fed = []
+        self.last_text = None  # of a track that ends
+        self.dropped = 0.0
 
-    def listen(self, name, hear):
+    def recognise(self, name, position, on_text):
         self.name = name
-        self.recognitions.append(FakeRecognition(hear))
-        return self.recognitions[-1]
+        self.tracks.append(Recognition(self, len(self.tracks), name, position, on_text))
+        self.fed.append(b"")
+        return self.tracks[-1]
+
+    def write(self, frame):
+        number, kind, size = HEADER.unpack_from(frame)
+        self.fed[number] += frame[HEADER.size :]
+        assert len(frame) == HEADER.size + size
+        if kind == END and self.last_text:
+            self.tell(number, *self.last_text)
+            self.tracks[number].on_event({"ended": True, "dropped": self.dropped})
+        return True
+
+    def forget(self, number):
+        pass
+
+    def tell(self, number, text, final, start, end):
+        self.tracks[number].on_event({"text": text, "final": final, "start": start, "end": end})
 
 
 class Call:
@@ -74,7 +80,7 @@ class Call:
 
     def hear(self, *heard, of=0):
         self.transcriber.flush()
-        self.engine.recognitions[of].hear(*heard)
+        self.engine.tell(of, *heard)
 
 
 @pytest.fixture
@@ -88,14 +94,14 @@ class TestTime:
             call.say(155 + 20 * n)
         call.hear("hello", True, 0.5, 1.0)
         assert call.engine.name == f"Stream {SID}, inbound"
-        assert call.engine.recognitions[0].fed == bytes(16000)
+        assert call.engine.fed[0] == bytes(16000)
         assert call.transcripts == [Transcript("inbound", "hello", True, 0.5, 1.0)]
 
     def test_a_gap_is_a_short_silence_and_the_time_goes_on(self, call):
         for n in (*range(50), *range(550, 600)):  # 10 s are missing
             call.say(20 * n)
         call.hear("after it", True, 2.2, 2.6)
-        assert call.engine.recognitions[0].fed == bytes(8000) + b"\xff" * 8000 + bytes(8000)
+        assert call.engine.fed[0] == bytes(8000) + b"\xff" * 8000 + bytes(8000)
         (transcript,) = call.transcripts
         assert (transcript.start, transcript.end) == pytest.approx((11.2, 11.6))
 
@@ -103,7 +109,7 @@ class TestTime:
         for n in (0, 1, 3, 4, 2, 5):
             call.say(20 * n)
         call.transcriber.flush()
-        assert len(call.engine.recognitions[0].fed) == 6 * 160  # a silence in its place
+        assert len(call.engine.fed[0]) == 6 * 160  # a silence in its place
 
     def test_the_second_track_begins_later(self, call):
         for n in range(100):
@@ -119,7 +125,7 @@ class TestEnd:
     def test_the_last_words_are_waited_for(self, call):
         call.say(0)
         call.transcriber.flush()
-        call.engine.recognitions[0].last_words = ("bye", True, 0.0, 0.02)
+        call.engine.last_text = ("bye", True, 0.0, 0.02)
         call.transcriber.stop()
         assert call.transcriber.is_finished()
         assert [transcript.text for transcript in call.transcripts] == ["bye"]
@@ -206,7 +212,7 @@ class TestMetrics:
                 return self.now
 
         clock = Clock()
-        monkeypatch.setattr(transcriber, "time", clock)
+        monkeypatch.setattr(process_engine, "time", clock)
         for n in range(100):
             call.say(20 * n)
             clock.now += 0.02
@@ -224,9 +230,8 @@ class TestMetrics:
 
     def test_what_was_not_heard(self, call):
         call.say(0)
-        recognition = call.engine.recognitions[0]
-        recognition.dropped = 1.5
-        recognition.last_words = ("bye", True, 0.0, 0.02)
+        call.engine.dropped = 1.5
+        call.engine.last_text = ("bye", True, 0.0, 0.02)
         call.transcriber.stop()
         assert call.transcriber.is_finished()
         assert call.unheard == [1.5]

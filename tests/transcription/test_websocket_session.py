@@ -8,10 +8,11 @@ import threading
 import pytest
 from support.provider import SAID, Recognised
 
+from mediastreams import client
 from mediastreams.transcription import provider as provider_module
 from mediastreams.transcription import watson, websocket_session
 from mediastreams.transcription.session import SessionError
-from mediastreams.transcription.websocket_session import converse, open_websocket, verified_context
+from mediastreams.transcription.websocket_session import converse, open_websocket
 
 PATIENCE = 0.2
 
@@ -21,6 +22,7 @@ def url(start_provider, tls, monkeypatch):
     """Return a function that starts a provider and returns its address."""
     monkeypatch.setenv("SSL_CERT_FILE", tls.file)
     monkeypatch.setattr(websocket_session, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(client, "TIMEOUT", PATIENCE)
     return lambda handler: start_provider(lambda provider, ws: handler(ws)).url.replace("https", "wss")
 
 
@@ -29,7 +31,7 @@ def drop(ws):
 
 
 async def send(url, messages):
-    async with asyncio.timeout(20), open_websocket(url, {}, verified_context()) as websocket:
+    async with asyncio.timeout(20), open_websocket(url, {}) as websocket:
         await converse(websocket, messages, lambda message, has_sent_all: False)
 
 
@@ -121,7 +123,7 @@ def test_who_does_not_answer(start_provider, tls, monkeypatch, listening):
 
     class Watson(watson.Watson):
         session_seconds = PATIENCE
-        _ask_for_token = _give_token
+        _request_token = _give_token
 
     monkeypatch.setenv("SSL_CERT_FILE", tls.file)
     monkeypatch.setattr(watson, "PATIENCE", PATIENCE)
