@@ -108,7 +108,7 @@ def test_the_commands_from_first_to_last(checkout, tmp_path):
     """Each begins with what the ones before it have left, as for who follows the README."""
     environ = shell_environment(tmp_path, HOME=str(tmp_path), HTTP_SERVER_PORT="0", TRANSCRIBER="")
     with serving(START, checkout, environ) as server:
-        server.wait_for("PUBLIC_URL")
+        server.wait_for("TWILIO_AUTH_TOKEN is not set")
         assert alike("\n".join(server.lines[-4:])) == alike(LISTENING)
         called = call(CALL, server, checkout, environ)
         assert (called.returncode, called.stderr) == (0, "")

@@ -7,7 +7,8 @@ import threading
 
 import pyte
 import pytest
-from support.server import SECONDS
+from support.server import SECONDS, run_caller
+from support.terminal import OnTerminal, pty
 
 from mediastreams import terminal as module
 from mediastreams.terminal import MAX_LINES, Console
@@ -172,6 +173,20 @@ def test_a_terminal_that_has_stopped(monkeypatch):
     console.close()
     goes_on.set()
     assert terminal.shows() == [f"line {n}" for n in range(10)]
+
+
+@pytest.mark.skipif(pty is None, reason="this system has no pseudo-terminals")
+def test_a_stopped_terminal_holds_up_neither_calls_nor_the_end():
+    server = OnTerminal()
+    try:
+        server.hold()
+        # These log 80 kB, more than a pty holds.
+        result = run_caller(server.url, "--fast", "--calls", "60", "--seconds", "0.1")
+        assert result.returncode == 0
+        assert server.bytes.count(b"Connection closed") < 60
+    finally:
+        server.stop()
+    assert server.process.returncode == 0
 
 
 def test_when_there_is_one(monkeypatch):

@@ -1,26 +1,13 @@
-"""The meter's line, and `python app.py` on a terminal: pyte's, behind a pty."""
+"""The meter's line, and the meter of `python app.py` on a terminal."""
 
-import os
 import re
-import subprocess
-import sys
-import threading
-import time
 
-import pyte
 import pytest
-from support.server import ROOT, SECONDS, environment, run_caller
+from support.server import run_caller
+from support.terminal import OnTerminal, pty
 
 from mediastreams.audio import mulaw
 from mediastreams.consumers.level_meter import line
-
-try:
-    import fcntl
-    import pty
-    import struct
-    import termios
-except ImportError:
-    pty = None
 
 LINE = re.compile(r"MZ\w{6} 0:0(\d) (inbound |outbound) \[#*-*\] +(?:-\d\d dBFS|silence)( speaking)?$")
 
@@ -38,58 +25,6 @@ class TestLine:
     )
     def test_it(self, level, expected):
         assert line("MZ0123456789", 65.9, "inbound", level) == expected
-
-
-class OnTerminal:
-    """A server on a terminal of 400 columns and 60 lines."""
-
-    def __init__(self, **environ):
-        self.screen = pyte.Screen(400, 60)
-        self.stream = pyte.ByteStream(self.screen)
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 400, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=ROOT,
-            env={**environment(), "HTTP_SERVER_PORT": "0", "TERM": "xterm", **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=slave,
-            stderr=slave,
-        )
-        os.close(slave)
-        self.seen = []
-        self.bytes = b""
-        self.thread = threading.Thread(target=self._read)
-        self.thread.start()
-        port = self.wait_for(r"localhost:(\d+)")[1]
-        self.url = f"ws://127.0.0.1:{port}/media"
-
-    def _read(self):
-        while True:
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:  # the other side is closed
-                return
-            self.bytes += data
-            self.stream.feed(data)
-            self.seen.append(self.shows())
-
-    def shows(self):
-        return "\n".join(text.rstrip() for text in self.screen.display).rstrip()
-
-    def wait_for(self, pattern):
-        deadline = time.monotonic() + SECONDS
-        while not (match := re.search(pattern, self.shows())):
-            assert time.monotonic() < deadline, self.shows()
-            time.sleep(0.01)
-        return match
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(SECONDS)
-        self.thread.join(SECONDS)
-        os.close(self.master)
-        return self.shows()
 
 
 @pytest.mark.skipif(pty is None, reason="this system has no pseudo-terminals")
