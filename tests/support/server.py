@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mediastreams.config import Settings
+from support import caller_process
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -140,4 +141,7 @@ def run(*arguments, **environ):
 
 
 def run_caller(*arguments, **environ):
-    return run("-m", "mediastreams.caller", *arguments, **environ)
+    """Run the simulated caller to its end, likewise."""
+    folder = environ.pop("cwd", ROOT)
+    environ = {**environment(), "PYTHONPATH": str(ROOT), **environ}
+    return caller_process.run(arguments, folder, environ, 3 * SECONDS)
