@@ -34,9 +34,9 @@ RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half
 class MediaStreams:
     """Twilio's Media Streams for a Flask application: `streams = MediaStreams(app)`.
 
-    One for each application. It configures the log, adds the routes for Twilio's webhooks, `/healthz` and
-    `/metrics`, and registers the consumers that the settings ask for: a recogniser, a recording. The
-    application and gunicorn's workers find it in `app.extensions["mediastreams"]`.
+    One for each application. It configures the log, adds the routes for Twilio's webhooks, `/livez`,
+    `/healthz` and `/metrics`, and registers the consumers that the settings ask for: a recogniser, a
+    recording. The application and gunicorn's workers find it in `app.extensions["mediastreams"]`.
 
     For the server's thread.
     """
