@@ -23,6 +23,7 @@ from mediastreams.transcription.transcriber import Transcriber, TranscriptDispla
 from mediastreams.web import metrics
 from mediastreams.web.addresses import addresses
 from mediastreams.web.health import Health
+from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
 from mediastreams.web.webhooks import Webhooks
 
@@ -68,6 +69,7 @@ class MediaStreams:
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
+        app.register_blueprint(Index(settings))
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
