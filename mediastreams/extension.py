@@ -12,12 +12,13 @@ from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.recording import Recording, unusable
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
-from mediastreams.protocol.messages import Start
+from mediastreams.protocol.messages import Start, StartMetadata
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
 from mediastreams.streams.stream import Put, Stream
 from mediastreams.terminal import Console
+from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 from mediastreams.web import metrics
@@ -128,16 +129,37 @@ class MediaStreams:
 
 
 class _CountedStreams:
-    """Hands each stream to its consumers and to the metrics."""
+    """Hands each stream to its consumers and to the metrics, and warns of a second one for the same audio."""
 
     def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
         self._consumers = consumers
         self._metrics = stream_metrics
+        self._live: list[Stream] = []  # that have started
 
     def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+        self._warn_of_second(stream, message.start)
+        self._live.append(stream)
         self._metrics.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
+        if stream in self._live:
+            self._live.remove(stream)
         self._consumers.end(stream)
         self._metrics.end(stream)
+
+    def _warn_of_second(self, stream: Stream, start: StartMetadata) -> None:
+        """Log that another live stream has a track of the same call: what it carries is handled twice."""
+        for other in self._live:
+            assert other.start is not None
+            tracks = set(start.tracks) & set(other.start.start.tracks)
+            if other.start.start.call_sid == start.call_sid and tracks:
+                logger.warning(
+                    "Stream %s: call %s has a second live stream of its %s track, beside %s; check that the "
+                    "TwiML has one <Stream> and that Twilio asked for it once (two webhooks for one call)",
+                    stream.name,
+                    printable(start.call_sid),
+                    " and ".join(sorted(tracks)),
+                    other.name,
+                )
+                return
