@@ -108,6 +108,9 @@ class Settings:
     level meter."""
     log_format: str = _setting(_one_of("text", "json"), "text")
     """How a line is logged; `json` is one object a line, see [Logs as JSON](deploy.md#logs-as-json)."""
+    log_digits: str = _setting(_one_of("on", "off"), "on")
+    """Whether the keys that callers press are shown in the log and in the JSON file of a recording. They may
+    be PINs or card numbers: `off` hides them, see [Keys are secrets](deploy.md#keys-are-secrets)."""
 
     public_url: str | None = _setting(_PUBLIC_URL)
     """The address that Twilio uses, with or without `/media`. The served TwiML names it, and signatures are

@@ -51,7 +51,7 @@ def talk_back(ws: WebSocket) -> None:
                 with contextlib.suppress(SendError):  # a peer may send anything, also a file's header
                     stream.playback.media(data.media.payload)
             elif data.event == "dtmf":
-                digit = printable(data.dtmf.digit)
+                digit = printable(data.dtmf.shown)
                 extra = {"event": "dtmf"}
                 logger.info("Stream %s: key %s, the echo begins anew", stream.name, digit, extra=extra)
                 stream.playback.clear()

@@ -12,17 +12,19 @@ from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.recording import Recording, unusable
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
-from mediastreams.protocol.messages import Start
+from mediastreams.protocol.messages import Start, StartMetadata
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
 from mediastreams.streams.stream import Put, Stream
 from mediastreams.terminal import Console
+from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 from mediastreams.web import metrics
 from mediastreams.web.addresses import addresses
 from mediastreams.web.health import Health
+from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
 from mediastreams.web.webhooks import Webhooks
 
@@ -34,9 +36,9 @@ RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half
 class MediaStreams:
     """Twilio's Media Streams for a Flask application: `streams = MediaStreams(app)`.
 
-    One for each application. It configures the log, adds the routes for Twilio's webhooks, `/healthz` and
-    `/metrics`, and registers the consumers that the settings ask for: a recogniser, a recording. The
-    application and gunicorn's workers find it in `app.extensions["mediastreams"]`.
+    One for each application. It configures the log, adds the routes for Twilio's webhooks, `/livez`,
+    `/healthz` and `/metrics`, and registers the consumers that the settings ask for: a recogniser, a
+    recording. The application and gunicorn's workers find it in `app.extensions["mediastreams"]`.
 
     For the server's thread.
     """
@@ -68,6 +70,7 @@ class MediaStreams:
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
+        app.register_blueprint(Index(settings))
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -126,16 +129,37 @@ class MediaStreams:
 
 
 class _CountedStreams:
-    """Hands each stream to its consumers and to the metrics."""
+    """Hands each stream to its consumers and to the metrics, and warns of a second one for the same audio."""
 
     def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
         self._consumers = consumers
         self._metrics = stream_metrics
+        self._live: list[Stream] = []  # that have started
 
     def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+        self._warn_of_second(stream, message.start)
+        self._live.append(stream)
         self._metrics.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
+        if stream in self._live:
+            self._live.remove(stream)
         self._consumers.end(stream)
         self._metrics.end(stream)
+
+    def _warn_of_second(self, stream: Stream, start: StartMetadata) -> None:
+        """Log that another live stream has a track of the same call: what it carries is handled twice."""
+        for other in self._live:
+            assert other.start is not None
+            tracks = set(start.tracks) & set(other.start.start.tracks)
+            if other.start.start.call_sid == start.call_sid and tracks:
+                logger.warning(
+                    "Stream %s: call %s has a second live stream of its %s track, beside %s; check that the "
+                    "TwiML has one <Stream> and that Twilio asked for it once (two webhooks for one call)",
+                    stream.name,
+                    printable(start.call_sid),
+                    " and ".join(sorted(tracks)),
+                    other.name,
+                )
+                return

@@ -22,6 +22,7 @@ class TestRead:
             http_server_host="127.0.0.1",
             log_level="INFO",
             log_format="text",
+            log_digits="on",
             public_url=None,
             dial_number=None,
             twilio_auth_token=None,
@@ -72,6 +73,10 @@ class TestRead:
     def test_hosts(self, host):
         assert Settings.read({"HTTP_SERVER_HOST": host}).http_server_host == host
 
+    @pytest.mark.parametrize("value", ["off", "OFF"])
+    def test_digits(self, value):
+        assert Settings.read({"LOG_DIGITS": value}).log_digits == "off"
+
     @pytest.mark.parametrize("value", ["json", "JSON", "Json"])
     def test_case_does_not_matter_to_a_choice(self, value):
         assert Settings.read({"LOG_FORMAT": value}).log_format == "json"
@@ -116,6 +121,7 @@ class TestRead:
             ("HTTP_SERVER_HOST", "[::1]", "a host name or an IP address of this machine"),
             ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
             ("LOG_FORMAT", "xml", "one of text, json"),
+            ("LOG_DIGITS", "false", "one of on, off"),
             ("DIAL_NUMBER", "15550123456", "a number in E.164, such as +15550123456"),
             ("DIAL_NUMBER", "+1 555 0123456", "a number in E.164, such as +15550123456"),
             ("DIAL_NUMBER", "+0123456", "a number in E.164, such as +15550123456"),

@@ -5,10 +5,12 @@ import contextlib
 import pytest
 from flask import Flask
 from support.server import ROOT, SECONDS
+from support.streams import FakeConnection, start, warnings
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mediastreams import MediaStreams, Settings
+from mediastreams.protocol.messages import Start, StartMetadata
 
 
 def test_the_application_finds_it():
@@ -48,3 +50,88 @@ def test_settings_that_the_application_changes_are_obeyed(start_server, tmp_path
             connect(server.url, compression=None, open_timeout=SECONDS)
     assert refused.value.response.status_code == 503
     server.wait_for(r"refused with 503, 2 streams are live \(MAX_STREAMS\)")
+
+
+class TestTwoStreamsOfACall:
+    """The warning of a second live stream that has the same `callSid` and track."""
+
+    ONE, OTHER = "MZ" + "1" * 32, "MZ" + "2" * 32
+
+    @pytest.fixture
+    def open_stream(self):
+        """Return a function that opens a stream, which lives until the test or its own `close` ends it."""
+        streams = MediaStreams(Flask(__name__), Settings(transcriber="off"))
+        with contextlib.ExitStack() as live:
+
+            def open_stream(sid, call_sid="CA1", tracks=("inbound",)):
+                stack = live.enter_context(contextlib.ExitStack())
+                stream = stack.enter_context(streams.open(FakeConnection()))
+                stream.receive(Start(1, StartMetadata("AC1", sid, call_sid, tracks), sid).to_json())
+                return stack
+
+            yield open_stream
+
+    def warning(self, track="inbound"):
+        return (
+            f"Stream {self.OTHER}: call CA1 has a second live stream of its {track} track, "
+            f"beside {self.ONE}; check that the TwiML has one <Stream> and that Twilio asked for it once "
+            "(two webhooks for one call)"
+        )
+
+    def test_one_line(self, open_stream, caplog):
+        open_stream(self.ONE)
+        assert warnings(caplog) == []
+        open_stream(self.OTHER)
+        assert warnings(caplog) == [self.warning()]
+        assert caplog.records[0].levelname == "WARNING"
+
+    @pytest.mark.parametrize(
+        ("tracks", "others", "shared"),
+        [
+            (("inbound", "outbound"), ("outbound",), "outbound"),
+            (("outbound",), ("inbound", "outbound"), "outbound"),
+            (("outbound", "inbound"), ("inbound", "outbound"), "inbound and outbound"),
+        ],
+    )
+    def test_a_track_that_both_have(self, open_stream, caplog, tracks, others, shared):
+        open_stream(self.ONE, tracks=tracks)
+        open_stream(self.OTHER, tracks=others)
+        assert warnings(caplog) == [self.warning(shared)]
+
+    def test_another_call_or_another_track(self, open_stream, caplog):
+        open_stream(self.ONE)
+        open_stream(self.OTHER, call_sid="CA2")
+        open_stream(self.OTHER, tracks=("outbound",))
+        assert warnings(caplog) == []
+
+    def test_one_that_has_ended(self, open_stream, caplog):
+        open_stream(self.ONE).close()
+        open_stream(self.OTHER)
+        assert warnings(caplog) == []
+
+    def test_those_that_are_left(self, open_stream, caplog):
+        first = open_stream(self.ONE, call_sid="CA2")
+        open_stream(self.ONE)
+        first.close()
+        open_stream(self.OTHER)
+        assert warnings(caplog) == [self.warning()]
+
+    def test_a_call_sid_that_breaks_the_line(self, open_stream, caplog):
+        open_stream(self.ONE, call_sid="CA\n1")
+        open_stream(self.OTHER, call_sid="CA\n1")
+        (line,) = warnings(caplog)
+        assert "call CA\\u000a1 has" in line
+
+    def test_a_stream_that_never_started(self, caplog):
+        streams = MediaStreams(Flask(__name__), Settings(transcriber="off"))
+        with streams.open(FakeConnection()):
+            pass
+        assert warnings(caplog) == []
+
+    def test_two_real_calls(self, server):
+        one, other = start(sid=self.ONE).to_json(), start(sid=self.OTHER).to_json()
+        with connect(server.url, compression=None) as first, connect(server.url, compression=None) as second:
+            first.send(one)
+            server.wait_for(f"Start Message received: .*{self.ONE}")
+            second.send(other)
+            server.wait_for(f"WARNING in extension: Stream {self.OTHER}: call CA1 has a second live stream")

@@ -100,7 +100,7 @@ class Recording(Consumer):
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
         if len(self._dtmf) < _MAX_NOTED:
-            self._dtmf.append((message.dtmf.digit[:_MAX_LENGTH], self._end))
+            self._dtmf.append((message.dtmf.shown[:_MAX_LENGTH], self._end))
 
     def mark(self, message: Mark) -> None:
         """Note the mark and when it came back."""

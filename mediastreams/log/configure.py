@@ -3,14 +3,17 @@
 import logging
 
 from mediastreams.config import Settings
+from mediastreams.log.keys import hide_keys
 from mediastreams.log.limit import LimitedHandler
 
 TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
 
 
 def configure(settings: Settings) -> None:
-    """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT says."""
+    """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT and LOG_DIGITS say."""
     handler = LimitedHandler()
+    if settings.log_digits == "off":
+        handler.addFilter(hide_keys)
     handler.setFormatter(formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 

@@ -4,7 +4,7 @@ Every message is one JSON object in one WebSocket text message; `event` says whi
 Twilio's own words, in snake case: `sequenceNumber` is `sequence_number`. Numbers that Twilio sends as strings
 (`sequenceNumber`, `chunk`, `timestamp`) are ints here; the base64 `payload` is bytes, one mu-law sample at
 8 kHz each. A printed message is its JSON with the payload elided: what was said on a phone call does not
-belong in a log.
+belong in a log, nor do keys that are secret.
 
 Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
@@ -27,6 +27,7 @@ Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 _NUMBERS_AS_STRINGS = ("sequenceNumber", "chunk", "timestamp")
 _MAX_EVENT = 64
+_SECRET = "(not shown)"
 
 
 class MessageError(MediaStreamsError):
@@ -65,9 +66,11 @@ class Message(Struct, gc=False, rename="camel", tag_field="event"):
 
     def __str__(self) -> str:
         fields = self._fields()
-        media = fields.get("media")
+        media, dtmf = fields.get("media"), fields.get("dtmf")
         if isinstance(media, dict):
             media["payload"] = elide(self.media.payload)  # type: ignore[attr-defined]
+        if isinstance(dtmf, dict):
+            dtmf["digit"] = self.dtmf.shown  # type: ignore[attr-defined]
         return printable(msgspec.json.encode(fields).decode())
 
     __repr__ = __str__
@@ -144,6 +147,26 @@ class DtmfMetadata(Metadata, kw_only=True):
 
     track: str = "inbound_track"
     digit: str
+
+    @property
+    def shown(self) -> str:
+        """The key as log and recording show it: `(not shown)` where it is secret."""
+        return self.digit
+
+    def as_secret(self) -> "DtmfMetadata":
+        """Return the same key, not shown."""
+        return _SecretDtmfMetadata(track=self.track, digit=self.digit)
+
+
+class _SecretDtmfMetadata(DtmfMetadata):
+    """A key that may be part of a PIN. `digit` and `to_json` have it, what is printed does not."""
+
+    @property
+    def shown(self) -> str:
+        return _SECRET
+
+    def __repr__(self) -> str:
+        return f"DtmfMetadata(track={self.track!r}, digit={_SECRET!r})"
 
 
 class Dtmf(Message, tag="dtmf"):

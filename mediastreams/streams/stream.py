@@ -223,6 +223,8 @@ class Stream:
             return message
         if isinstance(message, Mark) and self._playback and not self._playback.returned(message.mark.name):
             self._warn("mark", f"Twilio returned a mark that was not sent: {message.mark.name}")
+        if isinstance(message, Dtmf) and self._settings.log_digits == "off":
+            message.dtmf = message.dtmf.as_secret()
         if isinstance(message, Dtmf | Mark):
             for put in self._puts:
                 put(message)

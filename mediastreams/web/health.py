@@ -1,4 +1,4 @@
-"""The routes for machines: `/healthz` for a load balancer, `/metrics` for Prometheus."""
+"""The routes for machines: `/livez` and `/healthz` are probes, `/metrics` is for Prometheus."""
 
 import json
 import logging
@@ -12,18 +12,29 @@ from mediastreams.web import metrics
 
 
 class Health(Blueprint):
-    """The routes `/healthz` and `/metrics`; `count` brings the metrics up to date."""
+    """The routes `/livez`, `/healthz` and `/metrics`; `count` brings the metrics up to date."""
 
     def __init__(self, state: ServerState, count: Callable[[], None]) -> None:
         super().__init__("health", __name__)
         self._state = state
         self._count = count
         self.before_request(self._log_quietly)
+        self.add_url_rule("/livez", view_func=self.livez)
         self.add_url_rule("/healthz", view_func=self.healthz)
         self.add_url_rule("/metrics", view_func=self.metrics)
 
+    def livez(self) -> Response:
+        """Answer 200, also while the server drains: the answer itself shows that the server's loop turns.
+
+        The liveness probe. An orchestrator that asked `/healthz` would kill a server that drains.
+        """
+        return Response('{"status": "ok"}\n', content_type="application/json")
+
     def healthz(self) -> Response:
-        """Answer with the number of live streams: 200, or 503 while the server drains."""
+        """Answer with the number of live streams: 200, or 503 while the server drains.
+
+        The readiness probe.
+        """
         live = self._state.live
         body = json.dumps({"status": "draining" if live.draining else "ok", "streams": len(live)})
         return Response(f"{body}\n", 503 if live.draining else 200, content_type="application/json")

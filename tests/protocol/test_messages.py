@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from mediastreams.protocol import messages
 from mediastreams.protocol.messages import (
+    Dtmf,
+    DtmfMetadata,
     Media,
     MediaMetadata,
     MessageError,
@@ -101,6 +103,20 @@ class TestPrint:
         assert str(SendMedia("MZ1", SendMediaMetadata(bytes(160)))) == (
             '{"event":"media","streamSid":"MZ1","media":{"payload":"AAAAAAAA... (216 characters)"}}'
         )
+
+    def test_a_key(self):
+        key = DtmfMetadata(digit="7")
+        assert (key.shown, key.as_secret().shown) == ("7", "(not shown)")
+        assert json.loads(str(Dtmf("MZ1", 2, key)))["dtmf"]["digit"] == "7"
+
+    def test_a_secret_key_is_not_shown(self):
+        message = Dtmf("MZ1", 2, DtmfMetadata(digit="7").as_secret())
+        for text in (str(message), repr(message), f"{message}", str(message.dtmf), repr(message.dtmf)):
+            assert "(not shown)" in text
+            assert "7" not in text
+        assert isinstance(message.dtmf, DtmfMetadata)
+        assert message.dtmf.digit == "7"
+        assert parse(message.to_json()) == Dtmf("MZ1", 2, DtmfMetadata(digit="7"))
 
     def test_an_unknown_event_names_itself(self):
         assert str(parse('{"event":"closed"}')) == "closed"

@@ -1,4 +1,4 @@
-"""`/healthz` and `/metrics` are ordinary routes: of a Flask application, and of `python app.py`."""
+"""`/livez`, `/healthz` and `/metrics` are ordinary routes: of a Flask application, and of `python app.py`."""
 
 import pytest
 from flask import Flask
@@ -50,6 +50,22 @@ def test_health_while_it_drains(client, state):
     assert (answer.status_code, answer.json) == (503, {"status": "draining", "streams": 0})
 
 
+def test_it_is_alive(client, counted):
+    answer = client.get("/livez")
+    assert (answer.status_code, answer.content_type, answer.text) == (
+        200,
+        "application/json",
+        '{"status": "ok"}\n',
+    )
+    assert counted.times == 0
+
+
+def test_it_is_alive_while_it_drains(client, state):
+    state.drain()
+    answer = client.get("/livez")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
 def test_metrics_are_up_to_date(client, counted):
     metrics.refused("other")
     answer = client.get("/metrics")
@@ -58,7 +74,7 @@ def test_metrics_are_up_to_date(client, counted):
     assert counted.times == 1
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/metrics"])
 def test_methods(client, path):
     assert client.head(path).status_code == 200
     assert client.post(path).status_code == 405
@@ -70,7 +86,7 @@ def test_live_streams(server):
     assert answer.endswith('{"status": "ok", "streams": 1}\n')
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/metrics"])
 def test_they_fill_no_log(shared_server, path):
     exchange(shared_server, f"GET {path} HTTP/1.0\r\n\r\n".encode())
     assert shared_server.logged() == []
@@ -78,6 +94,6 @@ def test_they_fill_no_log(shared_server, path):
 
 def test_they_are_logged_for_who_wants_to_know(start_server):
     server = start_server(LOG_LEVEL="DEBUG")
-    for path in ("/healthz", "/metrics"):
+    for path in ("/livez", "/healthz", "/metrics"):
         exchange(server, f"GET {path} HTTP/1.0\r\n\r\n".encode())
         assert any(f'"GET {path}" 200' in line for line in server.logged())
