@@ -27,6 +27,7 @@ MAX_UNSTARTED = 60  # lines in a minute
 MAX_NAMES = 20  # of unknown events of a stream
 _MAX_HELD = 20  # lines of a connection
 _MINUTE = 60.0  # seconds
+_BOUNDED = {"dtmf", "mark"}
 # One line tells all.
 _FIRST_OF = {"a lack of file descriptors": 1}
 _UNSTARTED = "connections without a start message"
@@ -37,8 +38,7 @@ class Route:
 
     def __init__(self) -> None:
         self.held: list[logging.LogRecord] = []
-        self.names: set[str] = set()  # of unknown events that were logged
-        self.shown: Counter[str] = Counter()  # lines that show `dtmf` or `mark`
+        self.shown: dict[str, int] = {}  # lines that show `dtmf`, `mark` or an unknown event, by event
 
 
 # That of the code that runs; None outside of a route.
@@ -109,7 +109,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         if has_started:
             held, current_route.held = current_route.held, []
             self._left_out[_UNSTARTED] -= len(held)
-            return [*held, record] if _is_to_be_shown(record, current_route) else held
+            return [*held, record] if _is_to_be_shown(record, current_route.shown) else held
         if self._is_among_first(_UNSTARTED, MAX_UNSTARTED):
             return [record]
         if len(current_route.held) < _MAX_HELD:
@@ -125,15 +125,13 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         return False
 
 
-def _is_to_be_shown(record: logging.LogRecord, its_route: Route) -> bool:
-    """Return whether a line of a stream is among the first that show its event."""
+def _is_to_be_shown(record: logging.LogRecord, shown: dict[str, int]) -> bool:
+    """Return whether a line of a stream is among the first that show its event; count it in `shown`."""
     event = event_of(record)
-    if event in ("dtmf", "mark"):
-        its_route.shown[event] += 1
-        return its_route.shown[event] <= MAX_SHOWN
-    if event is None or not any(isinstance(argument, Unknown) for argument in record.args or ()):
+    is_unknown = any(isinstance(argument, Unknown) for argument in record.args or ())
+    if event is None or not (is_unknown or event in _BOUNDED):
         return True
-    if event in its_route.names or len(its_route.names) == MAX_NAMES:
+    if is_unknown and event not in shown and len(shown.keys() - _BOUNDED) == MAX_NAMES:
         return False
-    its_route.names.add(event)
-    return True
+    shown[event] = shown.get(event, 0) + 1
+    return shown[event] <= (1 if is_unknown else MAX_SHOWN)
