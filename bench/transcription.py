@@ -99,6 +99,7 @@ def _serve() -> None:
 
     TranscriptDisplay.transcript = show_and_note
     Stream.receive = lateness.receive_and_note
+    del sys.argv[1:]  # app.py has a command line of its own
     try:
         runpy.run_path(str(calls.ROOT / "app.py"), run_name="__main__")
     finally:

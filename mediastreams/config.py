@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -212,8 +212,8 @@ def load() -> Settings:
         sys.exit(str(error))
 
 
-def with_arguments(settings: Settings) -> Settings:
-    """Return `settings` with what the program's command line says: `--host`, `--port`.
+def with_arguments(settings: Settings, arguments: Sequence[str] | None) -> Settings:
+    """Return `settings` with what `arguments` say, `--host` and `--port`. None: those of the command line.
 
     `--help` and `--version` print and end the program; what it does not know ends it with 2 and its usage.
     """
@@ -229,10 +229,10 @@ def with_arguments(settings: Settings) -> Settings:
         help = f"as {name.upper()} ({getattr(settings, name)})"
         parser.add_argument(f"--{option}", metavar=option.upper(), help=help)
     parser.add_argument("--version", action="version", version=f"mediastreams {__version__}")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     changed = {}
     for option, name in options.items():
-        if (text := getattr(arguments, option)) is None:
+        if (text := getattr(given, option)) is None:
             continue
         kind: _Kind = Settings.__dataclass_fields__[name].metadata["kind"]
         try:

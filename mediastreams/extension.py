@@ -81,14 +81,16 @@ class MediaStreams:
         """Add a consumer: a subclass of `Consumer`, or a function that makes one of a `Stream`. Return it."""
         return self._consumers.register(factory)
 
-    def serve(self) -> None:
+    def serve(self, arguments: Sequence[str] | None = None) -> None:
         """Serve the application until SIGINT or SIGTERM, and drain; see `serve`.
 
-        The program's command line may say where to listen (`config.with_arguments`).
         It prints the address. Where the log goes to a terminal and shows INFO, the terminal's last lines show
         who is speaking and what is being said.
+
+        `arguments` may say where to listen (`config.with_arguments`). None: those of the command line. A
+        program with options of its own passes an empty list.
         """
-        self.settings = self.state.settings = config.with_arguments(self.settings)
+        self.settings = self.state.settings = config.with_arguments(self.settings, arguments)
         serve(self._app, self.state, self._announce)
         if self._console:
             self._console.close()

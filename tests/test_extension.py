@@ -52,6 +52,12 @@ def test_settings_that_the_application_changes_are_obeyed(start_server, tmp_path
     server.wait_for(r"refused with 503, 2 streams are live \(MAX_STREAMS\)")
 
 
+def test_a_program_may_have_options_of_its_own(start_server, tmp_path):
+    source = (ROOT / "app.py").read_text().replace("streams.serve()", "streams.serve([])")
+    (tmp_path / "own.py").write_text(source)
+    start_server("own.py", "--verbose", cwd=tmp_path)
+
+
 class TestTwoStreamsOfACall:
     """The warning of a second live stream that has the same `callSid` and track."""
 
