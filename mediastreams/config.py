@@ -73,6 +73,14 @@ def _is_url(text: str) -> bool:
     return bool(parts.hostname) and "@" not in parts.netloc
 
 
+def _canonical(tag: str) -> str:
+    """Return a BCP 47 tag in the case that RFC 5646 recommends (section 2.1.1), such as zh-Hant-HK."""
+    language, *others = tag.split("-")
+    return "-".join(
+        [language.lower(), *(part.title() if len(part) == 4 else part.upper() for part in others)]
+    )
+
+
 _SECONDS = _Kind("seconds, more than 0 and at most 86400", ".+", float, lambda seconds: 0 < seconds <= 86400)
 _FOLDER = _Kind("the name of a folder", ".+", os.path.expanduser, str.isprintable)
 _PUBLIC_URL = _Kind(
@@ -147,6 +155,15 @@ class Settings:
     none is."""
     transcriber: str | None = _setting(_one_of("local", "google", "amazon", "watson", "off"))
     """The recogniser, see [Transcription](transcription.md). Not set: `local` if it is installed."""
+    transcriber_language: str = _setting(
+        _Kind(
+            "the BCP 47 tag of a language, such as en-US",
+            "(?ai)[a-z]{2,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?",
+            _canonical,
+        ),
+        "en-US",
+    )
+    """The language that the recogniser hears, see [Languages](transcription.md#languages)."""
     google_speech_endpoint: str | None = _setting(_ENDPOINT)
     """With `TRANSCRIBER=google`: the address of the service. Not set: Google's own. The key is in the file
     that `GOOGLE_APPLICATION_CREDENTIALS` names."""

@@ -35,6 +35,7 @@ class TestRead:
             gather_ms=44,
             recordings_dir=None,
             transcriber=None,
+            transcriber_language="en-US",
             google_speech_endpoint=None,
             aws_access_key_id=None,
             aws_secret_access_key=None,
@@ -72,6 +73,19 @@ class TestRead:
     @pytest.mark.parametrize("host", ["0.0.0.0", "::1", "fe80::1%eth0", "my-host.example", "my_host"])
     def test_hosts(self, host):
         assert Settings.read({"HTTP_SERVER_HOST": host}).http_server_host == host
+
+    @pytest.mark.parametrize(
+        ("value", "tag"),
+        [
+            ("de-de", "de-DE"),
+            ("DE", "de"),
+            ("YUE-hant-hk", "yue-Hant-HK"),
+            ("es-419", "es-419"),
+            ("fil-PH", "fil-PH"),
+        ],
+    )
+    def test_the_case_of_a_language(self, value, tag):
+        assert Settings.read({"TRANSCRIBER_LANGUAGE": value}).transcriber_language == tag
 
     @pytest.mark.parametrize("value", ["off", "OFF"])
     def test_digits(self, value):
@@ -142,6 +156,9 @@ class TestRead:
             ("RECORDINGS_DIR", "a\0b", "the name of a folder"),
             ("TRANSCRIBER", "wat\u017fon", "one of local, google, amazon, watson, off"),
             ("TRANSCRIBER", "siri", "one of local, google, amazon, watson, off"),
+            ("TRANSCRIBER_LANGUAGE", "English", "the BCP 47 tag of a language, such as en-US"),
+            ("TRANSCRIBER_LANGUAGE", "en_US", "the BCP 47 tag of a language, such as en-US"),
+            ("TRANSCRIBER_LANGUAGE", "\u017fv-SE", "the BCP 47 tag of a language, such as en-US"),
             ("SPEECH_TO_TEXT_URL", "localhost", "an address that begins with https://"),
             ("SPEECH_TO_TEXT_URL", "https:localhost", "an address that begins with https://"),
             ("SPEECH_TO_TEXT_URL", "https://me:pw@a", "an address that begins with https://"),

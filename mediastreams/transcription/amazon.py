@@ -39,23 +39,31 @@ _AUDIO_EVENT = {
 class Amazon(Provider):
     """Transcribe in `region`, or at `endpoint` (https://), with an access key and its secret.
 
-    `session_token` belongs to temporary keys; None is for others.
+    `session_token` belongs to temporary keys; None is for others. `language` is one of Amazon's language
+    codes.
     """
 
     name = "Amazon"
     session_seconds = 4 * 3600.0 - 60  # Amazon ends a stream after 4 hours
 
     def __init__(
-        self, access_key: str, secret_key: str, session_token: str | None, region: str, endpoint: str | None
+        self,
+        access_key: str,
+        secret_key: str,
+        session_token: str | None,
+        region: str,
+        endpoint: str | None,
+        language: str = "en-US",
     ) -> None:
         super().__init__((access_key, secret_key, session_token))
         self._keys = access_key, secret_key, session_token
         self._region = region
+        self._language = language
         self._endpoint = endpoint or f"https://transcribestreaming.{region}.amazonaws.com:8443"
 
     async def session(self, backlog: Backlog) -> None:
         """Send the chunks as audio events and read the texts, until Amazon ends the connection."""
-        query = {"language-code": "en-US", "media-encoding": "pcm", "sample-rate": str(RATE)}
+        query = {"language-code": self._language, "media-encoding": "pcm", "sample-rate": str(RATE)}
         url = presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC))
         async with open_websocket(url, {}) as websocket:
             await converse(websocket, _audio_events(backlog), partial(_read_event, backlog))
@@ -82,7 +90,7 @@ def _read_event(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> b
     return False
 
 
-def connect() -> Amazon:
+def connect(language: str) -> Amazon:
     """Return the provider of the environment."""
     return Amazon(
         os.environ["AWS_ACCESS_KEY_ID"],
@@ -90,6 +98,7 @@ def connect() -> Amazon:
         os.environ.get("AWS_SESSION_TOKEN"),
         os.environ["AWS_REGION"],
         os.environ.get("AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING"),
+        language,
     )
 
 

@@ -24,19 +24,9 @@ from mediastreams.audio.timeline import RATE
 from mediastreams.transcription.provider import PATIENCE, Provider
 from mediastreams.transcription.session import Backlog, SessionError
 
-_CONFIG = speech.StreamingRecognitionConfig(
-    config=speech.RecognitionConfig(
-        encoding=speech.RecognitionConfig.AudioEncoding.MULAW,
-        sample_rate_hertz=RATE,
-        language_code="en-US",
-        enable_word_time_offsets=True,
-    ),
-    interim_results=True,
-)
-
 
 class Google(Provider):
-    """Google's service, or another at `endpoint`.
+    """Google's service, or another at `endpoint`. `language` is its own name of a language (`languages`).
 
     Each session has a thread for Google's client, which blocks: the one for asyncio reports "Internal error
     from Core" instead of Google's reason now and then (https://github.com/grpc/grpc/issues/36066).
@@ -45,8 +35,17 @@ class Google(Provider):
     name = "Google"
     session_seconds = 290.0  # Google ends a stream after 305 s
 
-    def __init__(self, endpoint: str | None = None) -> None:
+    def __init__(self, endpoint: str | None = None, language: str = "en-US") -> None:
         super().__init__()
+        self._config = speech.StreamingRecognitionConfig(
+            config=speech.RecognitionConfig(
+                encoding=speech.RecognitionConfig.AudioEncoding.MULAW,
+                sample_rate_hertz=RATE,
+                language_code=language,
+                enable_word_time_offsets=True,
+            ),
+            interim_results=True,
+        )
         if endpoint and endpoint.startswith("http://"):
             transport = SpeechClient.get_transport_class("grpc")(
                 channel=grpc.insecure_channel(endpoint.removeprefix("http://")),
@@ -89,7 +88,7 @@ class Google(Provider):
             return await anext(chunks, None)
 
         def requests() -> Iterator[Any]:
-            yield speech.StreamingRecognizeRequest(streaming_config=_CONFIG)
+            yield speech.StreamingRecognizeRequest(streaming_config=self._config)
             while (chunk := wait(next_chunk())) is not None:
                 yield speech.StreamingRecognizeRequest(audio_content=chunk)
 
@@ -108,6 +107,6 @@ class Google(Provider):
         wait(responses.put(last))
 
 
-def connect() -> Google:
+def connect(language: str) -> Google:
     """Return the provider of the environment. Raises when there is no key."""
-    return Google(os.environ.get("GOOGLE_SPEECH_ENDPOINT"))
+    return Google(os.environ.get("GOOGLE_SPEECH_ENDPOINT"), language)

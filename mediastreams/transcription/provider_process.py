@@ -1,7 +1,8 @@
 """The engine process of a provider: serves all tracks of the server.
 
 The server starts it as `python -m mediastreams.transcription.provider_process google` (`process_engine`). One
-asyncio event loop, in the process's main thread, runs a task for each track. Keys come from the environment.
+asyncio event loop, in the process's main thread, runs a task for each track. Keys and language come from the
+environment.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ import os
 import sys
 
 from mediastreams.audio.timeline import RATE
-from mediastreams.transcription import process_protocol
+from mediastreams.config import Settings
+from mediastreams.transcription import languages, process_protocol
 from mediastreams.transcription.provider import Provider
 from mediastreams.transcription.session import Backlog
 
@@ -24,7 +26,11 @@ async def serve(name: str) -> int:
     """
     source = process_protocol.take_over()
     try:
-        provider: Provider = importlib.import_module(f"mediastreams.transcription.{name}").connect()
+        language = languages.NAMES[name][
+            os.environ.get("TRANSCRIBER_LANGUAGE", Settings.transcriber_language)
+        ]
+        module = importlib.import_module(f"mediastreams.transcription.{name}")
+        provider: Provider = module.connect(language)
     except Exception as error:  # such as no credentials, or a library that cannot be loaded
         process_protocol.write(failed=str(error).partition("\n")[0])
         return 3

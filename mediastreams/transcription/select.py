@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 
-from mediastreams.config import Settings, environment
+from mediastreams.config import SettingError, Settings, environment
+from mediastreams.transcription import languages
 from mediastreams.transcription.process_engine import EngineProcess
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,27 @@ def choose(settings: Settings) -> EngineProcess | None:
             sys.exit(f"TRANSCRIBER={kind!r} cannot be used: it needs {name.upper()}")
     if kind == "google" and not _is_installed("google.cloud.speech"):
         sys.exit("TRANSCRIBER='google' cannot be used: it needs pip install -r requirements-google.txt")
+    _check_language(settings)
     if _obstacle(settings):
         return None
     if kind in _PROVIDERS:
         module = "mediastreams.transcription.provider_process"
         return EngineProcess(_PROVIDERS[kind], module, environment(settings), kind)
     return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment(settings))
+
+
+def _check_language(settings: Settings) -> None:
+    """End the program with one line where the recogniser does not know the language."""
+    kind, language = settings.transcriber or "local", settings.transcriber_language
+    known = languages.NAMES.get(kind)
+    if known is None:
+        is_known = language.partition("-")[0] == "en"
+        allowed = "en-US or other English: TRANSCRIBER='local' hears English only"
+    else:
+        is_known = language in known
+        allowed = f"a language of TRANSCRIBER={kind!r}: {', '.join(sorted(known))}"
+    if not is_known:
+        sys.exit(str(SettingError("TRANSCRIBER_LANGUAGE", language, allowed)))
 
 
 def log_obstacle(settings: Settings) -> None:

@@ -27,7 +27,6 @@ from mediastreams.transcription.websocket_session import (
     open_websocket,
 )
 
-MODEL = "en-US_Telephony"
 IAM = "https://iam.cloud.ibm.com"
 _GRANT = "urn:ibm:params:oauth:grant-type:apikey"
 _TOKEN_SECONDS = 3000  # it is valid for an hour
@@ -41,15 +40,18 @@ _START = {
 
 
 class Watson(Provider):
-    """Watson's service at `url`, https://, with an API key that is exchanged for a token at `auth_url`."""
+    """Watson's service at `url`, https://, with an API key that is exchanged for a token at `auth_url`.
+
+    `model` is the name of a model, which knows one language.
+    """
 
     name = "Watson"
     session_seconds = 3600.0
 
-    def __init__(self, apikey: str, url: str, auth_url: str | None) -> None:
+    def __init__(self, apikey: str, url: str, auth_url: str | None, model: str = "en-US_Telephony") -> None:
         super().__init__((apikey,))
         self._apikey = apikey
-        self._url = f"wss://{_without_scheme(url)}/v1/recognize?model={MODEL}"
+        self._url = f"wss://{_without_scheme(url)}/v1/recognize?model={model}"
         self._token_url = f"https://{_without_scheme(auth_url or IAM)}/identity/token"
         self._token = ""
         self._token_until = 0.0  # monotonic seconds
@@ -128,10 +130,11 @@ def _without_scheme(url: str) -> str:
     return parts.netloc + parts.path
 
 
-def connect() -> Watson:
+def connect(model: str) -> Watson:
     """Return the provider of the environment."""
     return Watson(
         os.environ["SPEECH_TO_TEXT_APIKEY"],
         os.environ["SPEECH_TO_TEXT_URL"],
         os.environ.get("SPEECH_TO_TEXT_AUTH_URL"),
+        model,
     )

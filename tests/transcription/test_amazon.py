@@ -94,7 +94,8 @@ def speak(provider, ws):
         return
     query = parse_qs(urlsplit(ws.request.path).query)
     signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    valid = presign(provider.url, QUERY, *KEYS, None, "eu-west-1", signed)
+    spoken = {**QUERY, "language-code": provider.language}
+    valid = presign(provider.url, spoken, *KEYS, None, "eu-west-1", signed)
     if valid.partition("?")[2] != ws.request.path.partition("?")[2]:
         message = json.dumps({"Message": "The request signature does not match."}).encode()
         ws.send(frame_of(message, message_type="exception", exception_type="BadRequestException"))
@@ -121,7 +122,9 @@ def speak(provider, ws):
 
 @pytest.fixture
 def provider(start_provider):
-    return start_provider(speak)
+    provider = start_provider(speak)
+    provider.language = "en-US"
+    return provider
 
 
 @pytest.fixture
@@ -149,6 +152,12 @@ def test_a_call(start, provider, command):
     (hearing,) = provider.sessions
     assert hearing.mulaw == SAID.ljust(41600, b"\xff")
     assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
+
+
+def test_a_language_that_amazon_calls_otherwise(start, provider):
+    provider.language = "no-NO"
+    call_is_shown(start(TRANSCRIBER_LANGUAGE="nb-NO"), "--fast")
+    assert len(provider.sessions) == 1
 
 
 def test_a_wrong_secret_is_one_line_and_the_call_goes_on(start):

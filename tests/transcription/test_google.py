@@ -79,6 +79,14 @@ def test_a_call(start_server, google, command):
     assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
 
 
+def test_a_language_that_google_calls_otherwise(start_server, google):
+    server = start_server(
+        TRANSCRIBER="google", GOOGLE_SPEECH_ENDPOINT=google.url, TRANSCRIBER_LANGUAGE="he-IL"
+    )
+    call_is_shown(server, "--seconds", "5.2")
+    assert [config.config.language_code for config in google.configs] == ["iw-IL"]
+
+
 def test_errors_are_one_line_and_the_track_goes_on(google):
     google.failures += [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded."),

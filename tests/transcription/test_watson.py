@@ -93,6 +93,11 @@ def test_a_call(start, provider, command):
     assert printed.count("WARNING") == 1  # that of TWILIO_AUTH_TOKEN
 
 
+def test_another_language_is_another_model(start, provider):
+    call_is_shown(start(TRANSCRIBER_LANGUAGE="es-mx"), "--fast")
+    assert provider.requests == [("/v1/recognize?model=es-LA_Telephony", f"Bearer {TOKEN}")]
+
+
 def test_both_speakers(start, provider):
     server = start()
     assert run_caller(server.url, "--fast", "--track", "both_tracks").returncode == 0
