@@ -100,7 +100,7 @@ def judge(module: Path) -> dict[str, str]:
         lines = mutmut(folder, "results", "--all", "true").splitlines()
         status = dict(line.strip().split(": ") for line in lines if ": " in line)
         for name, state in status.items():
-            if state == "no tests" and notices(folder, module, tests, name):
+            if state not in KILLED and notices(folder, module, tests, name):
                 status[name] = "killed"
         return {
             name: "" if state in KILLED else change(mutmut(folder, "show", name))
@@ -109,7 +109,7 @@ def judge(module: Path) -> dict[str, str]:
 
 
 def notices(folder: str, module: Path, tests: Path, name: str) -> bool:
-    """Return whether the tests notice a mutant of a function that is called while the module is imported."""
+    """Return whether the tests notice a mutant while it is imported, too: mutmut imports the whole before."""
     source = Path(folder, module)
     whole = source.read_bytes()
     mutmut(folder, "apply", name)
