@@ -41,7 +41,7 @@ only_mutate = ["{module}"]
 also_copy = ["app.py", "bench", "docs", "twiml", "conftest.py", "README.md"]
 pytest_add_cli_args = ["-p", "no:cacheprovider", {deselected}]
 pytest_add_cli_args_test_selection = ["{tests}"]
-timeout_multiplier = 5
+timeout_multiplier = 10
 """
 # The same examples each time, and no deadline. A mutant's process is a fork of one that has run the tests.
 CONFTEST = """
