@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mediastreams.audio import timeline
 from mediastreams.audio.timeline import MAX_GAPS, Discontinuity, PositionMap, TrackTimeline
 
 HOUR = 3600_000
@@ -187,7 +188,92 @@ def test_no_place_is_given_twice(chunks):
             assert place <= part.start
             assert part.stop <= place + size * 8
             assert taken.isdisjoint(part)
+            assert part or not size
             taken.update(part)
     assert track.missing == track.end - track.first - len(taken)
     assert track.missing == sum(map(len, track.gaps))
-    assert all(taken.isdisjoint(gap) for gap in track.gaps)
+    assert all(gap and taken.isdisjoint(gap) for gap in track.gaps)
+
+
+class TestLimits:
+    """Each limit of the module's docstring, on both of its sides."""
+
+    @pytest.mark.parametrize(
+        ("timestamp", "discontinuity"),
+        [(29, None), (30, Discontinuity(10)), (11, None), (10, Discontinuity(-10, filled=[range(160, 240)]))],
+    )
+    def test_half_a_chunk_is_a_jump(self, timestamp, discontinuity):
+        track, _ = track_of(0, timestamp)
+        assert track.discontinuity == discontinuity
+
+    @pytest.mark.parametrize(("size", "timestamp", "ms"), [(161, 40, 19), (161, 10, -11)])
+    def test_a_jump_is_in_whole_milliseconds(self, size, timestamp, ms):
+        track = TrackTimeline(0)
+        track.add(0, size)
+        track.add(timestamp, 160)
+        assert track.discontinuity.ms == ms
+        assert isinstance(track.discontinuity.ms, int)
+
+    @pytest.mark.parametrize(
+        ("second", "third", "position"),
+        [
+            (19, 59, 59 * 8),  # behind by a rounding: after a gap it is placed by its timestamp
+            (18, 58, 58 * 8),
+            (17, 57, 57 * 8 + 24),  # by more: it stays behind
+            (17, 47, 47 * 8 + 24),
+            (22, 62, 62 * 8),
+            (23, 63, 63 * 8 - 24),
+        ],
+    )
+    def test_a_gap_ends_the_rounding(self, second, third, position):
+        _, places = track_of(0, second, third)
+        assert places == [0, 160, position]
+
+    @pytest.mark.parametrize(("step", "is_behind"), [(16, False), (24, True)])
+    def test_a_track_may_lag_by_1_percent_and_20_ms(self, step, is_behind):
+        """Of 80,008 samples, 800 and 160; it lags by 936, and then by `step` more."""
+        track = TrackTimeline(1000)
+        track.add(1000, 79_904)
+        due = 8000 + 79_904
+        for behind in (*13 * [72], step):
+            track.add((due - behind) // 8, 8)
+            due += 8 - behind
+        assert (track.discontinuity is not None) == is_behind
+
+    def test_what_is_there_already_leaves_nothing_behind(self):
+        for timestamp in (0, 40):
+            track, _ = track_of(0, 20, 40, timestamp)
+            assert (track.discontinuity.filled, track.gaps, track.missing, track.end) == ([], [], 0, 480)
+
+    def test_a_second_track_follows_what_the_first_has_taken_for_implausible(self):
+        inbound, places = track_of(0, 20, 40 + 2 * HOUR)
+        outbound = TrackTimeline(60 + 2 * HOUR, inbound)
+        assert outbound.add(60 + 2 * HOUR, 160) == places[-1] + 160
+        assert outbound.discontinuity is None
+
+    @pytest.mark.parametrize("ahead", [10_000, HOUR - 20])
+    def test_a_second_track_may_begin_up_to_an_hour_later(self, ahead):
+        inbound, _ = track_of(40 * 60_000)
+        begin = 40 * 60_000 + 20 + ahead
+        outbound = TrackTimeline(begin, inbound)
+        assert (outbound.add(begin, 160), outbound.discontinuity) == (begin * 8, None)
+        just = TrackTimeline(40 * 60_000 + 20 + HOUR, inbound)
+        assert just.first == (40 * 60_000 + 20 + HOUR) * 8
+
+    @pytest.mark.parametrize(("passed", "is_implausible"), [(3599, True), (3600, False), (3601, False)])
+    def test_all_gaps_may_have_an_hour_and_the_time_that_has_passed(
+        self, monkeypatch, passed, is_implausible
+    ):
+        now = [1000.0]
+        monkeypatch.setattr(timeline.time, "monotonic", lambda: now[0])
+        inbound = TrackTimeline(0)
+        inbound.add(0, 160)
+        now[0] += passed
+        for track in (inbound, TrackTimeline(20, inbound)):
+            begin = 20 if track is inbound else 40
+            if track is not inbound:
+                track.add(20, 160)
+            track.add(begin + HOUR, 160)
+            assert track.discontinuity == Discontinuity(HOUR)
+            track.add(begin + 20 + 2 * HOUR, 160)
+            assert track.discontinuity == Discontinuity(HOUR, is_implausible=is_implausible)

@@ -14,6 +14,7 @@ class Heard:
         self.parts = []
 
     def __call__(self, place, mulaw):
+        assert mulaw, "nothing is not played"
         self.parts.append((place, mulaw))
 
     @property

@@ -98,6 +98,16 @@ class TestKinds:
         log.handler.close()
         assert written.getvalue().endswith("refused\n1 more lines of refusals (path) were left out\n")
 
+    def test_what_is_left_out_is_told_by_a_warning(self, log, minute):
+        log.handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        for _ in range(11):
+            log("refused", limit="refusals (path)")
+        minute()
+        assert log("later")[10:] == [
+            "WARNING mediastreams.log.limit: 1 more lines of refusals (path) were left out",
+            "INFO name: later",
+        ]
+
 
 class TestConnectionsWithoutStart:
     def test_they_are_bounded_together(self, log, minute):
@@ -125,6 +135,15 @@ class TestConnectionsWithoutStart:
         route.set(None)
         minute()
         assert "40 more lines of connections without a start message were left out" in log("later")
+
+    def test_where_none_is_left_out_no_line_tells_it(self, log, minute):
+        for _ in range(61):
+            route.set(Route())
+            log("Connection accepted")
+        current.set(started())
+        assert log("Start")[60:] == ["Connection accepted", "Start"]
+        minute()
+        assert log("later")[62:] == ["later"]
 
     def test_what_is_held_back_is_bounded(self, log):
         for _ in range(60):
@@ -159,6 +178,17 @@ class TestStream:
             log("key %d, %s", n, dtmf(n))
         lines = log("key by %s", "another line", event="dtmf")
         assert [line.partition(",")[0] for line in lines] == [f"key {n}" for n in range(100)]
+
+    def test_keys_and_marks_are_counted_apart(self, log):
+        for _ in range(101):
+            log("key", event="dtmf")
+            lines = log("mark", event="mark")
+        assert lines == ["key", "mark"] * 100
+
+    def test_a_line_may_have_its_arguments_in_a_dict(self, log):
+        for _ in range(101):
+            lines = log("%(key)s", {"key": "one"}, event="other")
+        assert lines == ["one"] * 101
 
     def test_keys_and_marks_do_not_count_as_unknown(self, log):
         for n in range(30):

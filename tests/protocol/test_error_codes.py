@@ -31,6 +31,7 @@ def test_each_is_found_by_its_number_and_by_its_title(code):
     assert error_codes.find(str(code)) == code
     assert error_codes.find(f"Error - {code}: something") == code
     assert error_codes.find(error_codes.ERRORS[code].title) == code
+    assert error_codes.find(f"{error_codes.ERRORS[code].title.rstrip('.:')}, it was said") == code
     assert error_codes.find(f"{error_codes.ERRORS[code].title.upper()} (wss://example.com/media)") == code
 
 

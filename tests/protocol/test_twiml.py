@@ -10,6 +10,8 @@ from mediastreams.protocol import twiml
 SHIPPED = sorted((Path(__file__).parents[2] / "twiml").glob("*.xml"))
 STREAM_ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName"}
 
+NO_STREAM = "bin.xml has no <Start><Stream> and no <Connect><Stream>"
+
 
 def document(stream, verb="Start"):
     return f"<Response><{verb}>{stream}</{verb}></Response>"
@@ -76,49 +78,96 @@ class TestRead:
         assert read(document('<Stream url="wss://a/b"/>', "Connect")).bidirectional
         assert not read(document('<Stream url="wss://a/b"/>')).bidirectional
 
+    def test_what_is_not_written_is_twilios_default(self, read):
+        assert read(document("<Stream/>")) == twiml.StreamNoun("")
+        assert read(document("<Stream><Parameter/></Stream>")).parameters == {"": ""}
+
+    def test_all_of_a_stream(self, read):
+        stream = (
+            '<Stream url="wss://a/b" name="n" track="outbound_track" statusCallback="https://a/c" '
+            'statusCallbackMethod="GET"><Parameter name="p" value="v"/></Stream>'
+        )
+        assert read(document(stream)) == twiml.StreamNoun(
+            "wss://a/b", "outbound_track", {"p": "v"}, False, "n", "https://a/c", "GET"
+        )
+
     @pytest.mark.parametrize(
-        ("text", "code", "words"),
+        ("text", "code", "reason"),
         [
-            ("<Response>", 12100, "not well-formed"),
-            ("<Response/>", None, "no <Start><Stream>"),
-            (document('<Stream name="a"/>', "Stop"), None, "no <Start><Stream>"),
-            (document('<Stream url="wss://a/b" track="both"/>'), 31941, 'invalid track "both"'),
+            ("<Response>", 12100, "bin.xml is not well-formed XML: no element found: line 1, column 10"),
+            ("<a/>", None, "bin.xml is not TwiML: its root must be <Response>, not <a>"),
+            ("<Response/>", None, NO_STREAM),
+            (document('<Stream name="a"/>', "Stop"), None, NO_STREAM),
+            (document('<Stream uri="a" b="c"/>'), 12200, "<Stream> has no attribute b, uri"),
+            (
+                document('<Stream url="wss://a/b" track="both"/>'),
+                31941,
+                'invalid track "both": it must be inbound_track, outbound_track, both_tracks',
+            ),
             (
                 document('<Stream url="wss://a/b" track="both_tracks"/>', "Connect"),
                 31941,
-                "must be inbound_track",
+                'invalid track "both_tracks": it must be inbound_track',
             ),
-            (document('<Stream url="wss://a/b" statusCallbackMethod="PUT"/>'), 12200, "must be GET or POST"),
-            (document(f'<Stream><Parameter name="a" value="{"b" * 499}"/></Stream>'), None, "499 at most"),
+            (
+                document('<Stream url="wss://a/b" statusCallbackMethod="PUT"/>'),
+                12200,
+                'invalid statusCallbackMethod "PUT": it must be GET or POST',
+            ),
+            (
+                document(f'<Stream><Parameter name="a" value="{"b" * 499}"/></Stream>'),
+                None,
+                'parameter "a" is too long: name and value, 499 at most',
+            ),
         ],
     )
-    def test_what_twilio_refuses(self, read, text, code, words):
+    def test_what_twilio_refuses(self, read, text, code, reason):
         with pytest.raises(twiml.TwimlError) as caught:
             read(text)
-        assert caught.value.code == code
-        assert words in str(caught.value)
+        assert (caught.value.code, caught.value.reason) == (code, reason)
+        assert str(caught.value) == (reason if code is None else f"{code} {reason}")
+        assert caught.value.args == (code, reason)  # of which a copy is made
+
+    def test_a_parameter_may_have_499_characters(self):
+        twiml.check_parameter("a" * 9, "b" * 490)
+        with pytest.raises(twiml.TwimlError):
+            twiml.check_parameter("a" * 10, "b" * 490)
 
     def test_no_such_file(self):
-        with pytest.raises(twiml.TwimlError, match="No such file"):
+        with pytest.raises(twiml.TwimlError) as caught:
             twiml.load("no-such.xml")
+        assert str(caught.value) == "no-such.xml cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("url", ["ws://a/media", "https://a/media", "a/media", "", "//a/media"])
+def test_a_stream_needs_wss(url):
+    with pytest.raises(twiml.TwimlError) as caught:
+        twiml.check_url(url)
+    assert str(caught.value) == f'31922 the URL must begin with wss://, not "{url}"'
 
 
 @pytest.mark.parametrize(
-    ("url", "code"),
+    ("url", "what"),
     [
-        ("ws://a/media", 31922),
-        ("https://a/media", 31922),
-        ("a/media", 31922),
-        ("", 31922),
-        ("wss:///media", 31923),
-        ("wss://a:b/media", 31923),
-        ("wss://[a/media", 31923),
+        ("wss:///media", "no host, or more than that"),
+        ("wss://jane@a/media", "no host, or more than that"),
+        ("wss://a:b/media", "Port could not be cast to integer value as 'b'"),
+        ("wss://a:65536/media", "Port out of range 0-65535"),
+        ("wss://[a/media", "Invalid IPv6 URL"),
+        ("wss://a..b/media", ""),  # what Python calls it differs between its versions
     ],
 )
-def test_urls_that_twilio_does_not_dial(url, code):
+def test_urls_that_twilio_does_not_dial(url, what):
     with pytest.raises(twiml.TwimlError) as caught:
         twiml.check_url(url)
-    assert caught.value.code == code
+    assert str(caught.value).startswith(f'31923 malformed URL "{url}": {what}')
+
+
+@pytest.mark.parametrize(
+    "url", ["wss://a/media", "wss://a.example:8443", "wss://[::1]:5000/a", "wss://\u00fc.de/"]
+)
+def test_urls_that_twilio_dials(url):
+    assert twiml.check_url(url) is None
 
 
 class TestAddress:
@@ -137,10 +186,10 @@ class TestAddress:
         assert ElementTree.canonicalize(served) == ElementTree.canonicalize(expected)
         assert served.startswith("<?xml version='1.0' encoding='utf-8'?>\n<Response>")
 
-    @pytest.mark.parametrize("url", ["/media", "media", "wss://b/media", "wss://b:1/media?a=b#c"])
+    @pytest.mark.parametrize("url", ["/X/a/", "X/a/", "wss://b/X/a/", "wss://b:1/X/a/?a=b#c"])
     def test_the_path_of_a_stream_stays(self, url):
-        stream = self.address(document(f'<Stream url="{url}"/>'))[0][0]
-        assert stream.attrib == {"url": "wss://example.com/media"}
+        start = self.address(document(f'<Stream url="{url}"/><Play url="{url}"/>'))[0]
+        assert [each.attrib for each in start] == [{"url": "wss://example.com/X/a/"}, {"url": url}]
 
     def test_this_machine_has_no_tls(self):
         stream = self.address(
@@ -155,10 +204,14 @@ class TestAddress:
         text = "<Response><Dial>+1</Dial><Dial> <Number>+2</Number><Client>+3</Client></Dial></Response>"
         assert [e.text for e in self.address(text, number="+44").iter()] == [None, "+44", " ", "+44", "+3"]
         assert [e.text for e in self.address(text).iter()] == [None, "+1", " ", "+2", "+3"]
+        text = "<Response><Dial/><Dial><Number> </Number></Dial></Response>"  # it dials none
+        assert [e.text for e in self.address(text, number="+44").iter()] == [None, None, None, " "]
 
     def test_what_is_no_twiml(self):
-        for text, words in (("<a", "not well-formed"), ("<a/>", "is not TwiML")):
-            with pytest.raises(twiml.TwimlError, match=words):
+        for text, words in (("<a", "12100 bin.xml is not well-formed"), ("<a/>", "bin.xml is not TwiML")):
+            with pytest.raises(twiml.TwimlError) as caught:
                 self.address(text)
-        with pytest.raises(twiml.TwimlError, match="malformed URL"):
+            assert str(caught.value).startswith(words)
+        with pytest.raises(twiml.TwimlError) as caught:
             self.address(document('<Stream url="wss://[a/media"/>'))
+        assert str(caught.value) == '31923 malformed URL "wss://[a/media": Invalid IPv6 URL'

@@ -60,8 +60,6 @@ VALID = {
     "several": (masked(1, TEXT.encode()) * 3, [TEXT] * 3, []),
 }
 
-# Section 5 unless another is named: what a client may not send, and the code that says so.
-
 
 class TestFeed:
     @pytest.mark.parametrize("name", VALID)
@@ -71,18 +69,54 @@ class TestFeed:
 
     @pytest.mark.parametrize("name", INVALID)
     def test_invalid(self, name):
-        data, code = INVALID[name]
+        data, code, reason = INVALID[name]
         events, _ = read(masked(1, b"before") + data + masked(1, b"after"))
-        assert events[0] == "before"
-        assert isinstance(events[-1], Violation)
-        assert events[-1].code == code
-        assert "after" not in events
+        whole = ["ab"] if name == "continuation after the end" else []
+        assert events == ["before", *whole, Violation(code, reason)]
 
     @given(st.sampled_from(sorted(VALID)), st.data())
     def test_any_split_gives_the_same(self, name, data):
         whole, events, pings = VALID[name]
         cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=20))
         assert read(whole, cuts=cuts, largest=100_000) == (events, pings)
+
+    @pytest.mark.parametrize("name", VALID)
+    def test_cut_once_at_any_place(self, name):
+        data, events, pings = VALID[name]
+        data = masked(2, b"") + data
+        for cut in range(min(len(data), 500)):
+            assert read(data, cuts=[cut], largest=100_000) == ([b"", *events], pings)
+
+    @given(
+        st.sampled_from([1, 2]),
+        st.lists(
+            st.sampled_from([0, 1, 124, 125, 126, 127, 500, LARGEST - 1, LARGEST, LARGEST + 1]), min_size=1
+        ),
+        st.booleans(),
+        st.lists(st.integers(0, 2000), max_size=3),
+    )
+    def test_the_largest_message_is_read_in_any_fragments(self, opcode, sizes, twice, cuts):
+        """A message may have LARGEST bytes, each as the first one."""
+        parts = [b"x" * size for size in sizes]
+        last = len(parts) - 1
+        data = b"".join(masked(0 if i else opcode, part, i == last) for i, part in enumerate(parts))
+        data += data if twice else b""
+        whole = b"".join(parts)
+        message = whole.decode() if opcode == 1 else whole
+        expected = [message, message] if twice else [message]
+        if len(whole) > LARGEST:
+            expected = [Violation(1009, f"a message of more than {LARGEST} bytes")]
+        assert read(data, cuts=[cut for cut in cuts if cut <= len(data)]) == (expected, [])
+
+    @pytest.mark.parametrize("opcode", [1, 2])
+    @pytest.mark.parametrize("length", [125, 126, 65535, 65536])
+    def test_each_form_of_the_length_has_its_least_and_its_most(self, opcode, length):
+        events, _ = read(masked(opcode, b"x" * length), largest=65536)
+        assert [len(event) for event in events] == [length]
+
+    def test_a_control_frame_of_125_bytes(self):
+        assert read(masked(9, bytes(125))) == ([], [bytes(125)])
+        assert read(masked(8, b"\x03\xe8" + b"x" * 123)) == ([Close(1000, "x" * 123)], [])
 
     @pytest.mark.parametrize("name", [name for name in VALID if "64-bit" not in name])
     def test_byte_by_byte(self, name):
@@ -91,9 +125,9 @@ class TestFeed:
 
     @pytest.mark.parametrize("name", INVALID)
     def test_invalid_byte_by_byte(self, name):
-        data, code = INVALID[name]
+        data, code, reason = INVALID[name]
         events, _ = read(data, cuts=range(len(data)))
-        assert [event.code for event in events if isinstance(event, Violation)] == [code]
+        assert [event for event in events if isinstance(event, Violation)] == [Violation(code, reason)]
 
     def test_what_is_wrong_is_known_at_once(self):
         """Fail fast: not when the message is complete (section 7.1.7, 8.1)."""
@@ -175,6 +209,17 @@ class TestFrame:
     def test_close(self):
         assert close_frame(1008, "no") == b"\x88\x04\x03\xf0no"
         assert close_frame(1005, "") == b"\x88\x00"
+
+    @given(st.text())
+    def test_a_reason_is_cut_between_characters(self, text):
+        reason = (text or "\u4e2d") * 50
+        data = close_frame(1000, "x" + reason)
+        assert data[:4] == bytes((0x88, len(data) - 2)) + b"\x03\xe8"
+        assert len(data) <= 2 + 125
+        kept = data[4:].decode()
+        rest = f"x{reason}".removeprefix(kept)
+        assert f"x{reason}" == kept + rest
+        assert not rest or len(data) + len(rest[0].encode()) > 2 + 125
 
     def test_a_long_reason_is_cut_between_characters(self):
         data = close_frame(1000, "\u4e2d" * 100)

@@ -208,7 +208,7 @@ def wait_until(condition):
 class TestViolations:
     @pytest.mark.parametrize("name", [name for name in INVALID if not name.startswith("too large")])
     def test_each_gets_its_code_and_no_other_call_notices(self, server, name):
-        data, code = INVALID[name]
+        data, code, _ = INVALID[name]
         with dial(server) as bystander, dial(server) as connection:
             connection.sendall(masked(1, b"before") + data)
             assert next_frame(connection) == (1, b"before")

@@ -71,10 +71,23 @@ class TestSend:
         assert list(map(type, messages)) == [*expected, SendClear]
         assert {message.stream_sid for message in messages} == {SID}
 
-    @pytest.mark.parametrize("payload", ["//8=", None, 160, [255, 255], b"RIFF\x24\x00\x00\x00WAVEfmt "])
-    def test_media_that_is_no_mulaw(self, stream_playback, sent, payload):
-        with pytest.raises(SendError, match="media must be "):
+    @pytest.mark.parametrize(
+        ("payload", "words"),
+        [
+            ("//8=", "media must be bytes of mu-law at 8 kHz, not str"),
+            (None, "media must be bytes of mu-law at 8 kHz, not NoneType"),
+            (160, "media must be bytes of mu-law at 8 kHz, not int"),
+            ([255, 255], "media must be bytes of mu-law at 8 kHz, not list"),
+            (
+                b"RIFF\x24\x00\x00\x00WAVEfmt ",
+                "media must be mu-law without a file's header, which Twilio plays as noise",
+            ),
+        ],
+    )
+    def test_media_that_is_no_mulaw(self, stream_playback, sent, payload, words):
+        with pytest.raises(SendError) as caught:
             stream_playback.media(payload)
+        assert str(caught.value) == words
         assert (sent, stream_playback.seconds) == ([], 0)
 
     @pytest.mark.parametrize("name", ["", None, 1, b"one", "\ud800"])
@@ -88,6 +101,11 @@ class TestSend:
     def test_bytes_of_any_kind(self, stream_playback, sent, kind):
         stream_playback.media(kind(b"\xff\x7f\x00"))
         assert json.loads(sent[0])["media"] == {"payload": "/38A"}
+
+    @pytest.mark.parametrize("payload", [b"RIFF", b"RIFF\x24\x00\x00\x00AVI LIST", bytes(8) + b"WAVE"])
+    def test_what_only_looks_like_a_file(self, stream_playback, sent, payload):
+        stream_playback.media(payload)
+        assert len(sent) == 1
 
     def test_no_audio_is_no_message(self, stream_playback, sent):
         stream_playback.media(b"")
@@ -135,6 +153,20 @@ class TestMarks:
         stream_playback.mark("three")
         names = ["one", "two", "three"]
         assert [stream_playback.returned(name).outcome for name in names] == ["played", "cleared", "played"]
+
+    def test_cleared_when_its_audio_had_just_ended(self, stream_playback, clock):
+        stream_playback.media(bytes(8000))
+        stream_playback.mark("one")
+        clock.now += 1
+        stream_playback.clear()
+        assert stream_playback.returned("one").outcome == "played"
+
+    def test_a_clock_that_has_just_begun(self, stream_playback, clock):
+        clock.now = 0.0
+        assert stream_playback.seconds == 0
+        mark = stream_playback.mark("one")
+        stream_playback.clear()
+        assert (stream_playback.returned("one"), mark.outcome) == (mark, "played")
 
     def test_nothing_before_it_is_played(self, stream_playback):
         stream_playback.mark("one")

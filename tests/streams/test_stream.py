@@ -1,4 +1,6 @@
+import contextlib
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from mediastreams.protocol.messages import (
     Unknown,
 )
 from mediastreams.streams.playback import SendError
-from mediastreams.streams.stream import Stream
+from mediastreams.streams.stream import Stream, current
 
 CALLS = Path(__file__).parents[1] / "vectors" / "calls"
 START_OF = '{"event":"start","sequenceNumber":"1","start":{"tracks":[TRACKS]}}'
@@ -69,6 +71,7 @@ class TestOrder:
                 "Stream (not started): bad message: $.streamSid: differs from $.start.streamSid",
             ),
             ([start(), "{}"], f"Stream {SID}: bad message: $.event: missing"),
+            (["{}"], "Stream (not started): bad message: $.event: missing"),
         ],
     )
     def test_a_message_out_of_order_is_counted_and_named(self, receive, caplog, messages, warning):
@@ -286,3 +289,176 @@ class TestCounts:
             "unknown": 1,
             "stop": 1,
         }
+
+    def test_each_message_counts(self, receive):
+        """Against the number of times that each was sent."""
+        messages = [start(), *3 * ["{}"], *4 * ['{"event":"x"}'], *(dtmf(n) for n in range(9, 14)), stop(14)]
+        assert receive(*messages).events == {
+            "media": 0,
+            "start": 1,
+            "invalid": 3,
+            "unknown": 4,
+            "dtmf": 5,
+            "stop": 1,
+        }
+
+    @pytest.mark.parametrize(
+        ("unknown", "keys", "marks", "told"),
+        [
+            (0, 100, 100, []),
+            (1, 0, 0, ["1 unknown"]),
+            (0, 101, 0, ["101 dtmf"]),
+            (0, 0, 101, ["101 mark"]),
+            (2, 101, 102, ["2 unknown, 101 dtmf, 102 mark"]),
+        ],
+    )
+    def test_the_summary_tells_what_the_log_has_not_shown(self, receive, unknown, keys, marks, told):
+        """The log shows the first 100 keys and marks (`log.limit`)."""
+        texts = [*unknown * ['{"event":"x"}'], *map(dtmf, range(2, 2 + keys))]
+        texts += [Mark(n, SID, MarkMetadata("m")) for n in range(2 + keys, 2 + keys + marks)]
+        parts = receive(start(), *texts).summary().split("; ")
+        assert parts[1:] == ["0 messages lost, 0 late, 0 bad", *told, "no stop message"]
+
+
+class FakeConsumers:
+    """Consumers that only note what they are given."""
+
+    def __init__(self):
+        self.begun, self.ended, self.puts = [], [], [[], []]
+
+    def begin(self, stream, message):
+        assert stream.start is message
+        self.begun.append((stream, message))
+        return [put.append for put in self.puts]
+
+    def end(self, stream):
+        assert stream.ending
+        self.ended.append(stream)
+
+
+class TestConsumers:
+    """What is handed on, to each consumer the same."""
+
+    def test_audio_keys_and_marks_from_start_on(self, connection):
+        consumers = FakeConsumers()
+        messages = [
+            CONNECTED,
+            start(),
+            media(2, 0),
+            dtmf(3),
+            media(4, 20),
+            Mark(5, SID, MarkMetadata("m")),
+            media(6, 60),  # after a gap
+            media(7, 40),  # late: it fills the gap
+            media(7, 40),  # a repeat is ignored
+            media(8, 20),  # audio that is there already
+            stop(9),
+        ]
+        with Stream(connection, Settings(), consumers) as stream:
+            for message in messages:
+                stream.receive(message.to_json())
+            assert consumers.begun == [(stream, start())]
+            assert consumers.ended == []
+        assert consumers.ended == [stream]
+        expected = [
+            (media(2, 0), 0, None),
+            dtmf(3),
+            (media(4, 20), 160, None),
+            Mark(5, SID, MarkMetadata("m")),
+            (media(6, 60), 480, None),
+            (media(7, 40), 320, [range(320, 480)]),
+            (media(8, 20), 160, []),
+        ]
+        assert consumers.puts == [expected, expected]
+
+    def test_none_of_a_stream_that_has_not_started(self, connection):
+        consumers = FakeConsumers()
+        with Stream(connection, Settings(), consumers) as stream:
+            stream.receive(CONNECTED.to_json())
+        assert (consumers.begun, consumers.ended) == ([], [stream])
+
+
+class TestEnd:
+    def end(self, connection, *messages, error=None):
+        with contextlib.suppress(KeyError), Stream(connection, Settings()) as stream:
+            assert (connection.stream, current.get()) == (stream, stream)
+            assert (stream.stopped, stream.ending, stream.ended_at) == (False, "", None)
+            for message in messages:
+                stream.receive(message.to_json())
+            if error:
+                raise error
+        return stream
+
+    @pytest.mark.parametrize("error", [None, KeyError()])
+    def test_a_stop_message(self, connection, error):
+        stream = self.end(connection, start(), stop(2), error=error)
+        assert stream.ending == "stop"
+        assert "stop message" not in stream.summary()
+
+    def test_an_exception(self, connection):
+        connection.ending = "peer closed 1000"
+        stream = self.end(connection, start(), error=KeyError())
+        assert stream.ending == "failed"
+        assert stream.summary().endswith("; no stop message: failed")
+
+    @pytest.mark.parametrize("ending", ["", "peer closed 1001", "dropped"])
+    def test_as_the_connection_did(self, connection, ending):
+        connection.ending = ending
+        stream = self.end(connection, start())
+        assert stream.ending == (ending or "server closed 1000")
+        assert stream.summary().endswith(f"; no stop message: {stream.ending}")
+
+    def test_its_times_are_in_utc(self, connection):
+        before = datetime.now(UTC)
+        stream = self.end(connection, start())
+        assert before <= stream.started_at <= stream.ended_at <= datetime.now(UTC)
+        assert self.end(connection).started_at is None
+
+
+def test_one_of_each_kind_of_warning(receive, caplog):
+    """All kinds at once, each twice: none hides another, and each is logged once."""
+    asked = {"custom_parameters": {"bidirectional": "true"}, "media_format": MediaFormat("audio/l16")}
+    messages = [start(**asked)]
+    number = 2
+    for step in (0, 100):
+        messages += [
+            media(number, step),
+            media(number + 3, step + 60),  # lost, gap
+            media(number + 2, step + 10),  # late, overlap
+            media(number + 2, step + 10),  # repeat
+            media(number + 4, 10**9),  # implausible
+            media(number + 5, step + 80),  # and back
+            Mark(number + 6, SID, MarkMetadata("m")),
+        ]
+        number += 7
+    receive(*messages)
+    kinds = [
+        "lost: sequenceNumber 5 came where 3 was due",
+        "40 ms of the inbound track missing before 60 ms",
+        "late: sequenceNumber 4 came where 6 was due",
+        "timestamp 10 ms of the inbound track goes back",
+        "repeat: sequenceNumber 4 came where 6 was due",
+        "timestamp 1000000000 ms of the inbound track is 999999920 ms off, chunk appended",
+        "Twilio returned a mark that was not sent: m",
+    ]
+    ends = " (more of this kind are only counted)"
+    announced, *lines = warnings(caplog)
+    assert lines == [f"Stream {SID}: {kind}{ends}" for kind in kinds]
+    assert announced == (
+        "Stream (not started): announces MediaFormat(encoding='audio/l16', sample_rate=8000, channels=1), "
+        f"read as mu-law at 8 kHz{ends}"
+    )
+
+
+def test_where_the_audio_ended_when_messages_were_lost(receive):
+    stream = receive(start(), dtmf(3), media(4, 100), dtmf(6))
+    assert [(loss.numbers, loss.position) for loss in stream.losses] == [(range(2, 3), 0), (range(5, 6), 960)]
+
+
+def test_a_track_that_begins_later_is_placed_beside_the_first(receive):
+    """The first has timestamps that step by 19.97 ms, so its audio lags behind them."""
+    steps = [media(n + 2, int(n * 19.97)) for n in range(3000)]
+    outbound = media(3002, int(3000 * 19.97), "outbound")
+    stream = receive(start(), *steps, outbound)
+    inbound, outbound = stream.tracks.values()
+    assert outbound.first == pytest.approx(inbound.end, abs=8)

@@ -1,4 +1,8 @@
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mediastreams.streams.transcript import Transcript, webvtt
 
@@ -33,3 +37,16 @@ def test_no_text_makes_a_cue_of_its_own(text):
     lines = webvtt([transcript(text, 0, 1)]).split("\n")
     assert len(lines) == 5
     assert sum("-->" in line for line in lines) == 1
+
+
+@given(st.integers(0, 400_000_000), st.integers(0, 4_000_000))
+def test_any_time_is_written_as_webvtt_has_it(start, length):
+    """https://www.w3.org/TR/webvtt1/#webvtt-timestamp, in milliseconds here."""
+    timing = webvtt([transcript("a", start / 1000, (start + length) / 1000)]).split("\n")[2]
+    times = [
+        ((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(milliseconds)
+        for hours, minutes, seconds, milliseconds in re.findall(
+            r"\b(\d{2,}):([0-5]\d):([0-5]\d)\.(\d{3})\b", timing
+        )
+    ]
+    assert times == [start, start + max(length, 1)]
