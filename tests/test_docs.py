@@ -36,6 +36,7 @@ COMMANDS = {
         "Set up",
     ): "installs the requirements of the tests, as the command of 'Run the tests' does",
     ("CONTRIBUTING.md", "Test, lint, types"): ".ci/run",
+    ("CONTRIBUTING.md", "Faults that the tests must notice"): "it runs the tests hundreds of times",
     (
         "docs/architecture.md",
         "The picture of the terminal",
