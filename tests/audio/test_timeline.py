@@ -59,7 +59,7 @@ class TestTwoTracks:
     def test_the_same_time_is_the_same_place(self):
         """Also after ten minutes of timestamps that step by 19.97 ms, and one track that lost a second."""
         inbound = TrackTimeline(0)
-        outbound = TrackTimeline(0, inbound)
+        outbound = TrackTimeline(0, beside=inbound)
         for n in range(30_000):
             left = inbound.add(int(n * 19.97), 160)
             if not 15_000 <= n < 15_050:
@@ -69,13 +69,13 @@ class TestTwoTracks:
 
     def test_one_that_begins_later(self):
         inbound, _ = track_of(*(int(n * 19.97) for n in range(30_000)))
-        outbound = TrackTimeline(int(30_000 * 19.97), inbound)
+        outbound = TrackTimeline(int(30_000 * 19.97), beside=inbound)
         assert outbound.add(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
 
     @pytest.mark.parametrize("timestamp", [10 * HOUR, 2**63 - 1])
     def test_an_implausible_beginning(self, timestamp):
         inbound, _ = track_of(0, 20, 40)
-        outbound = TrackTimeline(timestamp, inbound)
+        outbound = TrackTimeline(timestamp, beside=inbound)
         assert outbound.add(timestamp, 160) == inbound.end
         assert outbound.discontinuity == Discontinuity(timestamp - 60, is_implausible=True)
         assert outbound.add(60, 160) == inbound.end + 160
