@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import struct
+from io import FileIO
 from pathlib import Path
 
 from mediastreams.audio.mulaw import SILENCE
@@ -132,9 +133,7 @@ class WavFile:
 
     def _write(self, offset: int, data: bytes | bytearray) -> None:
         self._file.seek(_HEADER.size + offset)
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+        write_all(self._file, data)
 
     def _write_header(self) -> None:
         channels, rate, size = self._channels, self._rate, self.samples * self._channels
@@ -145,6 +144,13 @@ class WavFile:
             *(b"data", size),
         )
         self._write(-_HEADER.size, header)
+
+
+def write_all(file: FileIO, data: bytes | bytearray) -> None:
+    """Write `data` to a file that is not buffered. Raises `OSError`; a part may have been written."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def open_private(path: str, flags: int) -> int:

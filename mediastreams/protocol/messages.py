@@ -110,6 +110,10 @@ class MediaFormat(Metadata):
         """
         return self.encoding == MULAW and self.channels == 1 and self.sample_rate in SAMPLE_RATES
 
+    def __str__(self) -> str:
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        return printable(f"{self.encoding} at {self.sample_rate} Hz, {channels}")
+
 
 class StartMetadata(Metadata):
     """What the stream is: whose call, which tracks, and the `<Parameter>`s of its TwiML."""
