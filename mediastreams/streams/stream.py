@@ -257,6 +257,9 @@ class Stream:
             self._websocket.close(1008, "this server takes the streams of another account")
             return None
         self._websocket.keep()
+        self.start = message
+        self._sid = message.stream_sid
+        self.name = printable(self._sid) or self.name
         self.media_format = message.start.media_format
         if self.media_format.is_decodable:
             self.rate = self.media_format.sample_rate
@@ -264,9 +267,6 @@ class Stream:
             self.rate = 1000
             self._filled = []
             self._warn("mediaFormat", f"its audio is {self.media_format}, which is not decoded")
-        self.start = message
-        self._sid = message.stream_sid
-        self.name = printable(self._sid) or self.name
         self._sequence.add_due(message.sequence_number)
         self.started_at = datetime.now(UTC)
         if message.start.custom_parameters.get(PARAMETER) == VALUE:

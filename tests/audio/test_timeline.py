@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediastreams.audio.timeline import MAX_GAPS, Discontinuity, PositionMap, TrackTimeline
+from mediastreams.audio.timeline import MAX_GAPS, Discontinuity, PositionMap, TrackTimeline, UndecodedTrack
 
 HOUR = 3600_000
 
@@ -53,6 +53,45 @@ class TestFollowingOn:
         for _ in range(1000):
             same.add(20, 79)
         assert same.end - same.first < 400
+
+
+class TestRate:
+    @pytest.mark.parametrize("rate", [1000, 8000, 11025, 16000, 22050, 44100, 192_000])
+    def test_a_call_with_a_gap(self, rate):
+        """Chunks of 20 ms, not always a whole number of samples, without the second 100 of them."""
+        ends = [n * rate // 50 for n in range(301)]
+        track = TrackTimeline(155, rate)
+        first = 155 * rate // 1000
+        for n in (*range(100), *range(200, 300)):
+            position = track.add(155 + 20 * n, ends[n + 1] - ends[n])
+            assert abs(position - first - ends[n]) <= 1
+        assert (track.bytes, len(track.gaps)) == (ends[100] + ends[300] - ends[200], 1)
+        assert abs(track.missing - 2 * rate) <= 1
+        assert track.end - track.first == track.bytes + track.missing
+
+    def test_what_is_off_is_told_in_milliseconds(self):
+        track = TrackTimeline(0, 16000)
+        track.add(0, 320)
+        track.add(60, 320)
+        assert (track.discontinuity, track.gaps) == (Discontinuity(40), [range(320, 960)])
+        track.add(20, 320)
+        assert track.discontinuity == Discontinuity(-60, filled=[range(320, 640)])
+        track.add(80 + HOUR + 1, 320)
+        assert track.discontinuity.is_implausible
+
+    def test_two_tracks(self):
+        inbound = TrackTimeline(100, 16000)
+        inbound.add(100, 320)
+        outbound = TrackTimeline(105, 16000, beside=inbound)
+        assert outbound.add(105, 320) == 105 * 16
+
+
+class TestUndecoded:
+    def test_bytes_are_counted_and_positions_are_timestamps(self):
+        track = UndecodedTrack(155)
+        assert [track.add(timestamp, 640) for timestamp in (155, 175, 9000, 20)] == [155, 175, 9000, 20]
+        assert (track.chunks, track.bytes, track.first, track.end) == (4, 2560, 155, 9000)
+        assert (track.gaps, track.missing, track.discontinuity) == ([], 0, None)
 
 
 class TestTwoTracks:

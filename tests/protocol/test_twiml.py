@@ -76,6 +76,11 @@ class TestRead:
         assert read(document('<Stream url="wss://a/b"/>', "Connect")).bidirectional
         assert not read(document('<Stream url="wss://a/b"/>')).bidirectional
 
+    def test_the_new_attributes_are_taken_as_they_are_written(self, read):
+        stream = read(document('<Stream url="wss://a/b" audioFormat="x/y" sampleRate="16000"/>'))
+        assert (stream.audio_format, stream.sample_rate) == ("x/y", "16000")
+        assert read(document('<Stream url="wss://a/b"/>')).sample_rate == ""
+
     @pytest.mark.parametrize(
         ("text", "code", "words"),
         [
@@ -89,6 +94,7 @@ class TestRead:
                 "must be inbound_track",
             ),
             (document('<Stream url="wss://a/b" statusCallbackMethod="PUT"/>'), 12200, "must be GET or POST"),
+            (document('<Stream url="wss://a/b" samplerate="1"/>'), 12200, "no attribute samplerate"),
             (document(f'<Stream><Parameter name="a" value="{"b" * 499}"/></Stream>'), None, "499 at most"),
         ],
     )
