@@ -11,7 +11,6 @@ from flask import Blueprint, current_app
 from geventwebsocket.exceptions import WebSocketError
 
 from mediastreams.audio.mulaw import SILENCE
-from mediastreams.audio.timeline import RATE
 from mediastreams.extension import MediaStreams
 from mediastreams.server.websocket import WebSocket
 from mediastreams.streams.playback import PARAMETER, VALUE, SendError
@@ -22,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 DELAY = 1  # second: less is hard to tell from the phone's own sidetone
 _REFUSAL = f'/echo needs <Connect><Stream> with <Parameter name="{PARAMETER}" value="{VALUE}"/>'
+_NOT_MULAW = "/echo needs a stream of mu-law, of one channel"
 
 
 echo = Blueprint("echo", __name__)
@@ -31,7 +31,7 @@ echo = Blueprint("echo", __name__)
 def talk_back(ws: WebSocket) -> None:
     """Play what the caller says back, until the stream ends. A key begins the echo again.
 
-    A stream without the `<Parameter>` is closed with 1008.
+    A stream without the `<Parameter>`, or of another encoding than mu-law, is closed with 1008.
     """
     streams: MediaStreams = current_app.extensions["mediastreams"]
     # A caller may hang up while something is sent; how the WebSocket ended is logged.
@@ -41,9 +41,10 @@ def talk_back(ws: WebSocket) -> None:
             data = None if message is None else stream.receive(message)
             if data is None:
                 continue
-            if data.event == "start" and not stream.is_bidirectional:
-                logger.warning("Stream %s: closed with 1008, %s", stream.name, _REFUSAL)
-                ws.close(1008, _REFUSAL)
+            if data.event == "start" and not (stream.is_bidirectional and stream.media_format.is_decodable):
+                refusal = _NOT_MULAW if stream.is_bidirectional else _REFUSAL
+                logger.warning("Stream %s: closed with 1008, %s", stream.name, refusal)
+                ws.close(1008, refusal)
             elif data.event == "start":
                 logger.info("Stream %s: its caller hears an echo", stream.name)
                 _begin(stream)
@@ -66,5 +67,5 @@ def talk_back(ws: WebSocket) -> None:
 
 
 def _begin(stream: Stream) -> None:
-    stream.playback.media(SILENCE * (DELAY * RATE))
+    stream.playback.media(SILENCE * (DELAY * stream.rate))
     stream.playback.mark("echo begins")

@@ -1,7 +1,7 @@
 """Positions audio on the call's timeline by `timestamp`, and tells which audio is missing.
 
-A position is a number of samples at 8 kHz from the start of the stream: a `timestamp` of 20 ms is position
-160.
+A position is a number of samples from the start of the stream: at 8 kHz a `timestamp` of 20 ms is
+position 160.
 
 - A chunk that continues the track is put behind the last one. Timestamps are rounded, and in captured calls
   they step by 19.97 ms a chunk: to place each chunk by its own timestamp would cut audio now and then.
@@ -19,14 +19,12 @@ from bisect import bisect_left, bisect_right
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
-RATE = 8000  # samples a second
-SAMPLES_PER_MS = RATE // 1000
+RATE = 8000  # samples a second, where `start` announces nothing else
 
-_JUMP = 10 * SAMPLES_PER_MS  # half a chunk: rounding is less, a lost chunk is more
-_ROUNDING = 2 * SAMPLES_PER_MS
-_MAX_AHEAD = 20 * SAMPLES_PER_MS  # what many small steps ahead may add up to
-_MAX_BEHIND = 20 * SAMPLES_PER_MS  # and behind, beside 1 % of the time
-_IMPLAUSIBLE = 3600 * RATE
+_JUMP = 10  # ms, half a chunk: rounding is less, a lost chunk is more
+_ROUNDING = 2  # ms
+_MAX_DRIFT = 20  # ms: what many small steps ahead may add up to; and behind, beside 1 % of the time
+_IMPLAUSIBLE = 3600  # seconds
 MAX_GAPS = 1000  # that are remembered; audio for an older one comes too late
 
 
@@ -64,9 +62,9 @@ class Discontinuity(NamedTuple):
 class TrackTimeline:
     """One track's audio on the timeline.
 
-    Its stream makes it with the first `timestamp` of the track, in milliseconds, and `beside`: another track
-    of the stream, whose time holds for this one too; None for the first. Only the thread that receives the
-    stream's messages calls `add`; other threads may read.
+    Its stream makes it with the first `timestamp` of the track, in milliseconds, its samples a second, and
+    `beside`: another track of the stream, whose time holds for this one too; None for the first. Only the
+    thread that receives the stream's messages calls `add`; other threads may read.
     """
 
     chunks: int = 0
@@ -84,11 +82,14 @@ class TrackTimeline:
     discontinuity: Discontinuity | None = None
     """How the last chunk does not continue the track; None where it does."""
 
-    def __init__(self, timestamp: int, beside: "TrackTimeline | None" = None) -> None:
+    def __init__(self, timestamp: int, rate: int = RATE, beside: "TrackTimeline | None" = None) -> None:
+        self._rate = rate
+        self._jump = self._samples(_JUMP)
+        self._max_drift = self._samples(_MAX_DRIFT)
         self._shift: int = beside._shift if beside else 0  # from a timestamp's position to the assumed one
-        due = position = timestamp * SAMPLES_PER_MS + self._shift
+        due = position = timestamp * rate // 1000 + self._shift
         if beside:
-            if abs(due - beside._due) > _IMPLAUSIBLE:  # as `add` will find, too
+            if abs(due - beside._due) > _IMPLAUSIBLE * rate:  # as `add` will find, too
                 due = beside._due
             position = due + beside.end - beside._due  # it lags as much
         self._due: int = due  # where the next chunk is due by its timestamp; `end` is where it is put
@@ -101,24 +102,27 @@ class TrackTimeline:
         """Add a chunk of so many samples and return its position."""
         self.chunks += 1
         self.bytes += samples
-        due = timestamp * SAMPLES_PER_MS + self._shift
+        due = timestamp * self._rate // 1000 + self._shift
         step = due - self._due
         position = self.end
+        lag = position - due
+        jump, drift = self._jump, self._max_drift
         self.discontinuity = None
-        if not -_JUMP < step < _JUMP or not self._is_in_time(step, position - due):
-            lag = position - due + step  # before this chunk
-            gap = step - lag if abs(lag) <= _ROUNDING or 0 <= step < _JUMP else step
+        # The case of nearly all chunks, without a call.
+        if not (-jump < step < jump and (-drift < lag < drift or self._is_in_time(step, lag))):
+            lag += step  # before this chunk
+            gap = step - lag if abs(lag) <= self._samples(_ROUNDING) or 0 <= step < jump else step
             if self._is_implausible(step, gap):
-                self.discontinuity = Discontinuity(step // SAMPLES_PER_MS, is_implausible=True)
+                self.discontinuity = Discontinuity(self._ms(step), is_implausible=True)
                 self._shift -= step
                 due = self._due
             elif gap < 0:
                 position += gap
                 filled = self._fill(position, position + samples, due + samples)
-                self.discontinuity = Discontinuity(gap // SAMPLES_PER_MS, filled=filled)
+                self.discontinuity = Discontinuity(self._ms(gap), filled=filled)
                 return position
             else:
-                self.discontinuity = Discontinuity(gap // SAMPLES_PER_MS)
+                self.discontinuity = Discontinuity(self._ms(gap))
                 self.gaps.append(range(position, position + gap))
                 del self.gaps[:-MAX_GAPS]
                 self.missing += gap
@@ -130,12 +134,19 @@ class TrackTimeline:
     def _is_in_time(self, step: int, lag: int) -> bool:
         """Return whether what small steps have added up to is still no gap and no overlap."""
         if step >= 0:
-            return lag > -_MAX_AHEAD
-        return lag < _MAX_BEHIND + (self.end - self.first) // 100
+            return lag > -self._max_drift
+        return lag < self._max_drift + (self.end - self.first) // 100
 
     def _is_implausible(self, step: int, gap: int) -> bool:
-        passed = int((time.monotonic() - self._began) * RATE)
-        return abs(step) > _IMPLAUSIBLE or self.missing + gap > _IMPLAUSIBLE + passed
+        passed = int((time.monotonic() - self._began) * self._rate)
+        most = _IMPLAUSIBLE * self._rate
+        return abs(step) > most or self.missing + gap > most + passed
+
+    def _samples(self, ms: int) -> int:
+        return ms * self._rate // 1000
+
+    def _ms(self, samples: int) -> int:
+        return samples * 1000 // self._rate
 
     def _fill(self, start: int, stop: int, due: int) -> list[range]:
         """Fill the gaps between `start` and `stop`, and return the positions that had no audio."""
@@ -155,3 +166,21 @@ class TrackTimeline:
             filled.append(range(self.end, stop))
             self.end, self._due = stop, due
         return filled
+
+
+class UndecodedTrack(TrackTimeline):
+    """One track of an encoding that is not decoded: its chunks and bytes are counted.
+
+    How long a chunk is cannot be told. So a position is a `timestamp`, in milliseconds, `end` is the latest
+    one, and there are no gaps.
+    """
+
+    def __init__(self, timestamp: int) -> None:
+        super().__init__(timestamp, 1000)
+
+    def add(self, timestamp: int, size: int) -> int:
+        """Count a chunk of so many bytes and return its position."""
+        self.chunks += 1
+        self.bytes += size
+        self.end = max(self.end, timestamp)
+        return timestamp

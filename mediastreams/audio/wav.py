@@ -1,4 +1,4 @@
-"""A WAV file of mu-law at 8 kHz that is written while it grows, and is valid whenever the writer dies.
+"""A WAV file of mu-law that is written while it grows, and is valid whenever the writer dies.
 
 Source: Multimedia Programming Interface and Data Specifications 1.0, "Waveform Audio File Format", and
 its revision (1994) for formats other than PCM: `fmt ` with the size of its extension, and `fact`.
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import struct
+from io import FileIO
 from pathlib import Path
 
 from mediastreams.audio.mulaw import SILENCE
@@ -18,16 +19,16 @@ from mediastreams.audio.timeline import RATE
 _WAVE_FORMAT_MULAW = 7
 _HEADER = struct.Struct("<4sI4s 4sIHHIIHHH 4sII 4sI")
 _MAX_BYTES = 2**32 - 1 - _HEADER.size  # sizes have 32 bits
-_MAX_APART = 3 * RATE  # samples from the first to the last that are written at once
+_MAX_APART = 3  # seconds from the first sample to the last that are written at once
 _BLOCK = SILENCE * 65536
 
 
 class WavFile:
     """A new mu-law WAV file, readable and writable by its owner only.
 
-    `put` takes audio at positions, in samples on any scale; where none was put there is silence. Audio is
-    written by `flush`, or when a second of it has gathered, and then the sizes in the header: the file is
-    valid at all times.
+    It has `rate` samples a second. `put` takes audio at positions, in samples on any scale; where none was
+    put there is silence. Audio is written by `flush`, or when a second of it has gathered, and then the sizes
+    in the header: the file is valid at all times.
 
     Raises `FileExistsError` where the file exists, and `OSError` where it cannot be written. For one thread.
     """
@@ -37,8 +38,9 @@ class WavFile:
     samples: int = 0
     """How many samples each channel has in the file."""
 
-    def __init__(self, path: Path, channels: int) -> None:
+    def __init__(self, path: Path, channels: int, rate: int = RATE) -> None:
         self._channels = channels
+        self._rate = rate
         self._starts = [0] * channels  # the position of each channel's audio that is not written yet
         self._gathered = [bytearray() for _ in range(channels)]
         # Not buffered: a full disk is then met by the write, and not again by each close.
@@ -53,7 +55,7 @@ class WavFile:
     def put(self, channel: int, position: int, mulaw: bytes) -> None:
         """Put audio of one channel (0 is the left one) at a position."""
         gathered = self._gathered[channel]
-        if position != self._starts[channel] + len(gathered) or len(gathered) >= RATE:
+        if position != self._starts[channel] + len(gathered) or len(gathered) >= self._rate:
             if gathered:
                 self.flush()
             self._starts[channel] = position
@@ -94,7 +96,7 @@ class WavFile:
         channels, origin = self._channels, self.origin or 0
         start = max(min(position for _, position, _ in pieces) - origin, 0)
         stop = max(position + len(mulaw) for _, position, mulaw in pieces) - origin
-        if len(pieces) > 1 and stop - start > _MAX_APART:
+        if len(pieces) > 1 and stop - start > _MAX_APART * self._rate:
             for piece in pieces:
                 self._write_pieces([piece])
             return
@@ -131,19 +133,24 @@ class WavFile:
 
     def _write(self, offset: int, data: bytes | bytearray) -> None:
         self._file.seek(_HEADER.size + offset)
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+        write_all(self._file, data)
 
     def _write_header(self) -> None:
-        channels, size = self._channels, self.samples * self._channels
+        channels, rate, size = self._channels, self._rate, self.samples * self._channels
         header = _HEADER.pack(
             *(b"RIFF", _HEADER.size - 8 + size + size % 2, b"WAVE"),
-            *(b"fmt ", 18, _WAVE_FORMAT_MULAW, channels, RATE, RATE * channels, channels, 8, 0),
+            *(b"fmt ", 18, _WAVE_FORMAT_MULAW, channels, rate, rate * channels, channels, 8, 0),
             *(b"fact", 4, self.samples),
             *(b"data", size),
         )
         self._write(-_HEADER.size, header)
+
+
+def write_all(file: FileIO, data: bytes | bytearray) -> None:
+    """Write `data` to a file that is not buffered. Raises `OSError`; a part may have been written."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def open_private(path: str, flags: int) -> int:

@@ -53,6 +53,15 @@ from mediastreams.text import printable
 @click.option(
     "--track", type=click.Choice(list(twiml.TRACKS)), help="Default: the TwiML's, else inbound_track."
 )
+@click.option(
+    "--sample-rate", type=int, metavar="N", help="Samples a second (default: the TwiML's, else 8000)."
+)
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="What `start` announces (default: audio/x-mulaw). Another one needs --audio, whose bytes are sent "
+    "as they are, in chunks of 20 ms at two bytes a sample.",
+)
 @click.option("--parameter", multiple=True, metavar="NAME=VALUE", help="A custom parameter; may be repeated.")
 @click.option("--digits", default="", metavar="12#", help="Keys to press, on a bidirectional stream.")
 @click.option("--calls", type=int, default=1, metavar="N", help="So many calls at once.")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from mediastreams.caller import http
 from mediastreams.caller.phone import Phone
-from mediastreams.caller.plan import CHUNK_BYTES, CHUNK_MS, Plan
+from mediastreams.caller.plan import CHUNK_MS, Plan
 from mediastreams.caller.websocket import CallError, WebSocket, dial
 from mediastreams.protocol import messages
 from mediastreams.protocol.error_codes import ERRORS
@@ -84,6 +84,7 @@ class Call:
             stream_sid=self._stream_sid,
             call_sid=self._call_sid,
             tracks=tuple(plan.tracks),
+            media_format=plan.media_format,
             custom_parameters=plan.stream.parameters,
         )
         self._phone.pick_up()
@@ -116,13 +117,13 @@ class Call:
                 return
             if self._shows_seconds and i % CHUNKS_PER_SECOND == 0:
                 print(f"\r{i // CHUNKS_PER_SECOND} s, {self._sent} messages", end="\r", flush=True)
-            for track, track_audio in self._plan.tracks.items():
+            for track in self._plan.tracks:
                 chunk += 1
                 media = messages.MediaMetadata(
                     track=track,
                     chunk=chunk,
                     timestamp=FIRST_TIMESTAMP + i * CHUNK_MS,
-                    payload=track_audio[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES],
+                    payload=self._plan.payload(track, i),
                 )
                 await self._send(messages.Media(self._next(), media, self._stream_sid))
             if digits and i >= FIRST_DIGIT and (i - FIRST_DIGIT) % DIGIT_EVERY == 0:

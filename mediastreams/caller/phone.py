@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from mediastreams.audio import mulaw
-from mediastreams.audio.timeline import RATE
 from mediastreams.audio.wav import WavFile
 from mediastreams.caller.plan import CHUNK_MS, OptionError, Plan
 from mediastreams.caller.playout_buffer import Buffer
@@ -30,7 +29,8 @@ class Phone:
         self._say = say
         self._return_mark = return_mark
         self._began = time.monotonic()
-        self._buffer = Buffer(self._save_heard)
+        self._rate = plan.media_format.sample_rate
+        self._buffer = Buffer(self._save_heard, self._rate)
         self._playing: asyncio.Task[None] | None = None
         self._file: WavFile | None = None
         self._saved_to = 0
@@ -44,7 +44,7 @@ class Phone:
             return
         try:
             path.unlink(missing_ok=True)
-            self._file = WavFile(path, 1)
+            self._file = WavFile(path, 1, self._rate)
         except OSError as error:
             raise OptionError(f"--save-heard {path}: {error.strerror}") from None
         self._save_heard(0, mulaw.SILENCE)  # a file begins with its first sample: the call's
@@ -57,10 +57,10 @@ class Phone:
         if file is None:
             return
         self._buffer.play(self._now())
-        self._save_heard(self._saved_to, mulaw.SILENCE * (round(self._now() * RATE) - self._saved_to))
+        self._save_heard(self._saved_to, mulaw.SILENCE * (round(self._now() * self._rate) - self._saved_to))
         self._write(file.close)
         if self._file is not None:
-            self._say(f"Heard: {file.samples / RATE:.2f} s, saved in {self._plan.options.save_heard}")
+            self._say(f"Heard: {file.samples / self._rate:.2f} s, saved in {self._plan.options.save_heard}")
             self._file = None
 
     async def receive(self, data: str | bytes) -> None:

@@ -1,6 +1,7 @@
 """What to call and what is said: the command line, and the TwiML that it names, as one `Plan`."""
 
 import math
+import re
 import secrets
 import sys
 from collections.abc import Callable
@@ -11,16 +12,15 @@ from urllib.parse import urlsplit
 from mediastreams import config
 from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
-from mediastreams.caller import http, sound_file
+from mediastreams.caller import SAMPLE, http, sound_file
 from mediastreams.caller.account import LOCAL, Account
 from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol import twiml
-from mediastreams.protocol.messages import Track
+from mediastreams.protocol.messages import MULAW, SAMPLE_RATES, MediaFormat, Track
 from mediastreams.protocol.twiml import StreamNoun
 from mediastreams.text import printable
 
 CHUNK_MS = 20
-CHUNK_BYTES = 160  # 20 ms of mu-law at 8 kHz
 _FROM, _TO = "+15550100001", "+15550100002"  # numbers of fiction
 _MAX_SECONDS = 4 * 3600  # Twilio ends a call after 4 hours
 
@@ -34,6 +34,8 @@ class Options:
     audio: str
     seconds: float | None
     track: str | None
+    sample_rate: int | None
+    encoding: str | None
     parameter: tuple[str, ...]
     digits: str
     calls: int
@@ -51,13 +53,19 @@ class Plan:
     account: Account
     stream: StreamNoun
     """The `<Stream>` of the TwiML, with what the command line says instead; its `url` is dialled."""
+    media_format: MediaFormat
+    """What `start` announces."""
     tracks: dict[Track, bytes]
-    """The mu-law of each track, all of one length, in whole chunks."""
+    """The audio of each track, all of one length: mu-law in whole chunks, or the bytes of a raw file."""
 
     @property
     def chunks(self) -> int:
         """The number of chunks of each track."""
-        return len(next(iter(self.tracks.values()))) // CHUNK_BYTES
+        return _chunks(len(next(iter(self.tracks.values()))), self.media_format)
+
+    def payload(self, track: Track, i: int) -> bytes:
+        """Return chunk number `i` of a track, from 0 on."""
+        return self.tracks[track][_size(i, self.media_format) : _size(i + 1, self.media_format)]
 
 
 class OptionError(MediaStreamsError):
@@ -87,9 +95,14 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
             f"--seconds {options.seconds:g}: it must be more than 0, and {_MAX_SECONDS} at most"
         )
     stream = replace(stream, url=_url(options, stream), status_callback=_status_callback(options, stream))
-    tracks = _tracks(stream.track, sound_file.read(options.audio), options.seconds)
-    _check_save_heard(options, stream)
-    return Plan(options, account, stream, tracks)
+    media_format = _media_format(options, stream, say)
+    if media_format.encoding == MULAW:
+        channels = sound_file.read(options.audio, media_format.sample_rate)
+        tracks = _tracks(stream.track, channels, options.seconds, media_format)
+    else:
+        tracks = _raw_tracks(stream.track, sound_file.read_raw(options.audio), options.seconds, media_format)
+    _check_save_heard(options, stream, media_format)
+    return Plan(options, account, stream, media_format, tracks)
 
 
 async def _stream(
@@ -119,6 +132,27 @@ async def _stream(
     return replace(stream, track=track, parameters=parameters)
 
 
+def _media_format(options: Options, stream: StreamNoun, say: Callable[[str], None]) -> MediaFormat:
+    """Return the options' format, else the TwiML's where its values are understood, else Twilio's."""
+    encoding, rate = options.encoding, options.sample_rate
+    if encoding is not None and not (encoding and encoding.isascii() and encoding.isprintable()):
+        raise OptionError(f"--encoding {encoding}: it must be a name in ASCII, such as {MULAW}")
+    if encoding not in (None, MULAW) and options.audio == str(SAMPLE):
+        raise OptionError(f"--encoding {encoding}: it needs --audio FILE, whose bytes are sent as they are")
+    if rate is not None and rate not in SAMPLE_RATES:
+        raise OptionError(
+            f"--sample-rate {rate}: it must be {SAMPLE_RATES[0]} or more, and {SAMPLE_RATES[-1]} at most"
+        )
+    written = stream.sample_rate
+    if rate is None and re.fullmatch("[0-9]{1,6}", written) and int(written) in SAMPLE_RATES:
+        rate = int(written)
+    media_format = MediaFormat(encoding or MULAW, rate or RATE)
+    new = {"audioFormat": stream.audio_format, "sampleRate": stream.sample_rate}
+    if attributes := " and ".join(f'{name}="{value}"' for name, value in new.items() if value):
+        say(f"New on <Stream>, their values are not documented: {attributes}; this stream is {media_format}")
+    return media_format
+
+
 async def _document(source: str, account: Account, call_sid: str, say: Callable[[str], None]) -> bytes:
     """Return the TwiML at a path or at a URL."""
     if not source.lower().startswith(("http://", "https://")):
@@ -142,7 +176,7 @@ async def _document(source: str, account: Account, call_sid: str, say: Callable[
     return await http.twiml(source, form, account)
 
 
-def _check_save_heard(options: Options, stream: StreamNoun) -> None:
+def _check_save_heard(options: Options, stream: StreamNoun, media_format: MediaFormat) -> None:
     path = options.save_heard
     if path is None:
         return
@@ -150,6 +184,8 @@ def _check_save_heard(options: Options, stream: StreamNoun) -> None:
         raise OptionError(
             "--save-heard: only on a bidirectional stream, <Connect><Stream>, anything is heard"
         )
+    if media_format.encoding != MULAW:
+        raise OptionError("--save-heard: it saves mu-law only")
     if options.calls > 1:
         raise OptionError("--save-heard: it is for one call")
     if path.exists() and (not path.is_file() or path.samefile(options.audio)):
@@ -200,7 +236,24 @@ def _own_server(settings: config.Settings) -> str:
     return f"ws://{f'[{host}]' if ':' in host else host}:{settings.http_server_port}/media"
 
 
-def _tracks(track: str, channels: list[bytes], seconds: float | None) -> dict[Track, bytes]:
+def _size(chunks: int, media_format: MediaFormat) -> int:
+    """Return how many bytes so many chunks have."""
+    return chunks * CHUNK_MS * media_format.sample_rate // 1000 * _bytes_a_sample(media_format)
+
+
+def _chunks(size: int, media_format: MediaFormat) -> int:
+    """Return how many chunks so many bytes need."""
+    return math.ceil(size * 1000 / (CHUNK_MS * media_format.sample_rate * _bytes_a_sample(media_format)))
+
+
+def _bytes_a_sample(media_format: MediaFormat) -> int:
+    """Return 1 for mu-law, and else 2, as linear PCM has: it only decides how large a chunk is."""
+    return 1 if media_format.encoding == MULAW else 2
+
+
+def _tracks(
+    track: str, channels: list[bytes], seconds: float | None, media_format: MediaFormat
+) -> dict[Track, bytes]:
     """Return the audio of each track, in whole chunks: the left channel inbound, the right one outbound.
 
     A mono file is the audio of the only track, or of the inbound one of two; the other is silent.
@@ -210,8 +263,17 @@ def _tracks(track: str, channels: list[bytes], seconds: float | None) -> dict[Tr
         outbound = channels[1]
     elif track == "both_tracks":
         outbound = b""
-    length = len(inbound) if seconds is None else math.ceil(seconds * RATE)
-    size = math.ceil(length / CHUNK_BYTES) * CHUNK_BYTES
+    length = len(inbound) if seconds is None else math.ceil(seconds * media_format.sample_rate)
+    size = _size(_chunks(length, media_format), media_format)
     times = math.ceil(length / len(inbound))
     audio: dict[Track, bytes] = {"inbound": inbound, "outbound": outbound}
     return {name: (audio[name] * times)[:length].ljust(size, mulaw.SILENCE) for name in twiml.TRACKS[track]}
+
+
+def _raw_tracks(
+    track: str, raw: bytes, seconds: float | None, media_format: MediaFormat
+) -> dict[Track, bytes]:
+    """Return the same bytes for each track, once or for so many seconds: what silence is, nobody knows."""
+    length = len(raw) if seconds is None else 2 * math.ceil(seconds * media_format.sample_rate)
+    audio = (raw * math.ceil(length / len(raw)))[:length]
+    return dict.fromkeys(twiml.TRACKS[track], audio)

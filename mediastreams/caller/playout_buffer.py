@@ -9,20 +9,21 @@ from collections.abc import Callable
 
 from mediastreams.audio.timeline import RATE
 
-MAX_BUFFERED = 600 * RATE  # bytes: 10 minutes
+MAX_SECONDS = 600  # of audio
 
 # Receives a position, in samples from the beginning of the stream, and the mu-law that is played there.
 OnPlayed = Callable[[int, bytes], None]
 
 
 class Buffer:
-    """One bidirectional stream's buffer: audio and marks, in the order in which they came.
+    """One bidirectional stream's buffer: mu-law and marks, in the order in which they came.
 
     Every method takes the time, `now`, in seconds since the beginning of the stream, and first plays what is
     due by then.
     """
 
-    def __init__(self, on_played: OnPlayed) -> None:
+    def __init__(self, on_played: OnPlayed, rate: int = RATE) -> None:
+        self._rate = rate  # samples a second
         self._on_played = on_played
         # Audio, as views that can be cut without a copy, and the names of marks.
         self._queue: deque[memoryview | str] = deque()
@@ -39,8 +40,8 @@ class Buffer:
         """Buffer audio; return how many bytes of it are discarded, because 10 minutes are buffered."""
         self._play(now)
         if not self._buffered:
-            self._position = max(self._position, round(now * RATE))
-        kept = memoryview(payload)[: MAX_BUFFERED - self._buffered]
+            self._position = max(self._position, round(now * self._rate))
+        kept = memoryview(payload)[: MAX_SECONDS * self._rate - self._buffered]
         if kept:
             self._queue.append(kept)
             self._buffered += len(kept)
@@ -65,7 +66,7 @@ class Buffer:
         return returned
 
     def _play(self, now: float) -> None:
-        due = round(now * RATE) - self._position
+        due = round(now * self._rate) - self._position
         while self._queue:
             part = self._queue[0]
             if isinstance(part, str):

@@ -1,4 +1,4 @@
-"""Reads a sound file as a phone carries it: 8 kHz mu-law, one bytes object a channel."""
+"""Reads a sound file as a phone carries it: mu-law, one bytes object a channel."""
 
 import numpy
 import soundfile
@@ -13,16 +13,16 @@ class AudioError(MediaStreamsError):
     """A sound file that cannot be played; the sentence says which and why."""
 
 
-def read(path: str) -> list[bytes]:
-    """Return the channels of a sound file, one (mono) or two (left, right), as 8 kHz mu-law.
+def read(path: str, rate: int = RATE) -> list[bytes]:
+    """Return the channels of a sound file, one (mono) or two (left, right), as mu-law at `rate`.
 
     The file may have any sample rate and any encoding that libsndfile reads, such as WAV with 16-bit PCM
-    or mu-law. Mu-law at 8 kHz stays unchanged, except that a negative zero (0x7F) becomes a
+    or mu-law. Mu-law at this rate stays unchanged, except that a negative zero (0x7F) becomes a
     positive one (0xFF). Raises `AudioError` when the file cannot be read, is empty or has more channels.
     """
     try:
         with open(path, "rb") as file:
-            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+            samples, its_rate = soundfile.read(file, dtype="float32", always_2d=True)
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}") from None
     except (soundfile.SoundFileError, TypeError):  # the latter: a name that says it has no header
@@ -30,9 +30,21 @@ def read(path: str) -> list[bytes]:
     channels = samples.shape[1]
     if channels > 2:
         raise AudioError(f"{path} has {channels} channels: it must be mono, or stereo with the caller left")
-    if rate != RATE and len(samples):
-        samples = soxr.resample(samples, rate, RATE)
+    if its_rate != rate and len(samples):
+        samples = soxr.resample(samples, its_rate, rate)
     if not len(samples):
         raise AudioError(f"{path} holds no sound")
     pcm = (numpy.nan_to_num(samples) * 32768).round().clip(-32768, 32767).astype("<i2")
     return [mulaw.encode(pcm[:, i].tobytes()) for i in range(channels)]
+
+
+def read_raw(path: str) -> bytes:
+    """Return what a file holds. Raises `AudioError` when it cannot be read, or is empty."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from None
+    if not raw:
+        raise AudioError(f"{path} is empty")
+    return raw

@@ -25,14 +25,18 @@ class Consumer:
         """Called first, with the `start` message."""
 
     def media(self, message: Media) -> None:
-        """Called for each chunk, as a rule 20 ms; `message.media.payload` is mu-law at 8 kHz."""
+        """Called for each chunk, as a rule 20 ms.
+
+        `message.media.payload` is in the stream's `media_format`, as a rule mu-law at 8 kHz.
+        """
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
-        """Called for the same audio, mu-law at 8 kHz, on the call's timeline (`timeline`).
+        """Called for the same audio, mu-law, on the call's timeline (`timeline`).
 
-        `position` is that of the first sample, counted at 8 kHz from the start of the stream, the same for
-        all consumers. Overlaps are cut: each position of a track comes once. Missing audio is a gap between
-        the end of one payload and the next `position`; where it comes late, `position` goes back.
+        `position` is that of the first sample, counted at `stream.rate` (8 kHz as a rule) from the start of
+        the stream, the same for all consumers. Overlaps are cut: each position of a track comes once. Missing
+        audio is a gap between the end of one payload and the next `position`; where it comes late, `position`
+        goes back. Not called where the stream's `media_format` is not decodable.
         """
 
     def dtmf(self, message: Dtmf) -> None:

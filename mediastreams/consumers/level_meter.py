@@ -4,7 +4,6 @@ import math
 import time
 
 from mediastreams.audio import mulaw
-from mediastreams.audio.timeline import RATE
 from mediastreams.consumers.base import Consumer
 from mediastreams.protocol.messages import Media, Track
 from mediastreams.streams.stream import Stream
@@ -27,7 +26,10 @@ def line(name: str, seconds: float, track: Track, level: float) -> str:
 
 
 class LevelMeter(Consumer):
-    """Shows the level of each track's latest second of audio on `console`, until the stream ends."""
+    """Shows the level of each track's latest second of audio on `console`, until the stream ends.
+
+    A stream whose format is not decodable is not shown.
+    """
 
     def __init__(self, stream: Stream, console: Console) -> None:
         super().__init__(stream)
@@ -37,9 +39,11 @@ class LevelMeter(Consumer):
 
     def media(self, message: Media) -> None:
         """Keep the audio, at most a second of it."""
+        if not self.stream.media_format.is_decodable:
+            return
         latest = self._latest.setdefault(message.media.track, bytearray())
         latest += message.media.payload
-        del latest[:-RATE]
+        del latest[: -self.stream.rate]
 
     def flush(self) -> None:
         """Show the levels, once a second; a track of which nothing came is silent."""

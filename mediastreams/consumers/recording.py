@@ -5,6 +5,10 @@
 The time is that of `start`, in UTC. A transcribed stream also has a `.vtt` file. One track is mono; of two,
 inbound is left and outbound right. Each chunk is at its position (`timeline`): a second in the file is a
 second of the call, and missing audio is silence.
+
+Where the payloads are not mu-law of one channel, nothing is decoded: they are kept as they came, in the order
+of their arrival, in a `.raw` file; of two tracks, in `-inbound.raw` and `-outbound.raw`. The JSON file names
+their format.
 """
 
 import contextlib
@@ -17,18 +21,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mediastreams.audio.timeline import RATE, TrackTimeline
+import msgspec
+
+from mediastreams.audio.raw import RawFile
+from mediastreams.audio.timeline import TrackTimeline
 from mediastreams.audio.wav import WavFile, open_private
 from mediastreams.consumers.base import Consumer
-from mediastreams.protocol.messages import Dtmf, Mark, Start, Track
+from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript, webvtt
+from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _MAX_NOTED = 1000  # keys, and marks
 _MAX_LENGTH = 200  # characters of each
+_FIRST = 0.1  # seconds of audio: tracks begin a few ms apart, and the file begins with the first to begin
 _MAX_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
 
 
@@ -54,8 +63,10 @@ class Recording(Consumer):
     def __init__(self, stream: Stream, folder: str) -> None:
         super().__init__(stream)
         self._folder = Path(folder)
-        self._path = self._folder  # of the WAV file
+        self._path = self._folder  # of the WAV file, or where it would be
         self._wav: WavFile | None = None
+        self._raw: dict[Track, RawFile] = {}
+        self._came = 0  # bytes of audio
         self._error: str | None = None  # why it has ended before its time
         self._channels: dict[Track, int] = {}
         self._end = 0  # the position behind the last sample
@@ -66,7 +77,7 @@ class Recording(Consumer):
         self._logged: set[str] = set()
 
     def start(self, message: Start) -> None:
-        """Create both files."""
+        """Create the files."""
         if not _STREAM_SID.fullmatch(message.stream_sid):
             logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
             return
@@ -81,17 +92,26 @@ class Recording(Consumer):
             return
         self._save_metadata()
 
+    def media(self, message: Media) -> None:
+        """Keep a payload that is not decoded."""
+        media = message.media
+        if not self._raw or self._error is not None or not self._is_announced(media.track):
+            return
+        self._end = max(self._end, media.timestamp)
+        try:
+            self._raw[media.track].put(media.payload)
+        except OSError as error:
+            self._give_up(error)
+
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Put the audio at its position."""
         wav = self._wav
-        if wav is None or self._error is not None:
-            return
-        if track not in self._channels:
-            self._log_once(f"{track} is not among its tracks, not recorded")
+        if wav is None or self._error is not None or not self._is_announced(track):
             return
         if wav.origin is not None and position < wav.origin:
             self._log_once(f"audio of {track} from before the recording began is left out")
         self._end = max(self._end, position + len(payload))
+        self._came += len(payload)
         try:
             wav.put(self._channels[track], position, payload)
         except OSError as error:
@@ -114,28 +134,48 @@ class Recording(Consumer):
 
     def flush(self) -> None:
         """Write the audio and the transcripts that have come."""
-        if self._wav is None or self._error is not None:
+        if not self._files() or self._error is not None:
+            return
+        wav = self._wav
+        if wav and wav.origin is None and self._came < _FIRST * self.stream.rate * len(self._channels):
             return
         try:
-            self._wav.flush()
+            for file in self._files():
+                file.flush()
         except OSError as error:
             self._give_up(error)
         self._save_transcripts()
 
     def stop(self) -> None:
         """Write the rest, and the JSON file as it is at the end."""
-        if self._wav is None:
+        if not self._files():
             return
         if self._error is None:
             try:
-                self._wav.close()
+                for file in self._files():
+                    file.close()
             except OSError as error:
                 self._give_up(error)
         self._save_transcripts()
         self._save_metadata()
-        if self._error is None:
-            seconds = self._wav.samples / RATE
-            logger.info("Stream %s: %.2f s recorded in %s", self.stream.name, seconds, self._path)
+        if self._error is not None:
+            return
+        stream = self.stream
+        if self._wav:
+            seconds = self._wav.samples / stream.rate
+            logger.info("Stream %s: %.2f s recorded in %s", stream.name, seconds, self._path)
+        for raw in self._raw.values():
+            encoding = printable(stream.media_format.encoding)
+            logger.info("Stream %s: %d bytes of %s kept in %s", stream.name, raw.size, encoding, raw.path)
+
+    def _files(self) -> list[WavFile | RawFile]:
+        return [self._wav] if self._wav else list(self._raw.values())
+
+    def _is_announced(self, track: Track) -> bool:
+        if track in self._channels:
+            return True
+        self._log_once(f"{track} is not among its tracks, not recorded")
+        return False
 
     def _create(self, stream_sid: str) -> None:
         started_at = self.stream.started_at
@@ -144,17 +184,34 @@ class Recording(Consumer):
         for n in range(1, _MAX_OF_A_NAME + 1):
             path = self._folder / f"{name if n == 1 else f'{name}-{n}'}.wav"
             with contextlib.suppress(FileExistsError):
-                self._wav = WavFile(path, len(self._channels))
+                if self.stream.media_format.is_decodable:
+                    self._wav = WavFile(path, len(self._channels), self.stream.rate)
+                else:
+                    self._raw = self._create_raw(path.stem)
                 self._path = path
                 return
         raise FileExistsError(errno.EEXIST, f"{_MAX_OF_A_NAME} files of this name are there already")
 
+    def _create_raw(self, name: str) -> dict[Track, RawFile]:
+        raw: dict[Track, RawFile] = {}
+        for track in self._channels:
+            suffix = f"-{track}" if len(self._channels) > 1 else ""
+            try:
+                raw[track] = RawFile(self._folder / f"{name}{suffix}.raw")
+            except OSError:
+                for file in raw.values():
+                    file.close()
+                    file.path.unlink()
+                raise
+        return raw
+
     def _give_up(self, error: OSError) -> None:
-        assert self._wav is not None
         self._error = error.strerror or str(error)
-        logger.error("Stream %s: the recording %s ends: %s", self.stream.name, self._path, self._error)
-        with contextlib.suppress(OSError):
-            self._wav.close()
+        path = self._path if self._wav else next(iter(self._raw.values())).path
+        logger.error("Stream %s: the recording %s ends: %s", self.stream.name, path, self._error)
+        for file in self._files():
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _log_once(self, text: str, level: int = logging.WARNING) -> None:
         if text not in self._logged:
@@ -163,8 +220,11 @@ class Recording(Consumer):
 
     def _seconds(self, position: int) -> float:
         """Return where in the file a position is, in seconds to the millisecond; 0.0 before its beginning."""
-        assert self._wav is not None
-        return _rounded(max(position - (self._wav.origin or 0), 0))
+        if self._wav:
+            origin = self._wav.origin or 0
+        else:
+            origin = min((track.first for track in list(self.stream.tracks.values())), default=0)
+        return self._rounded(max(position - origin, 0))
 
     def _save_transcripts(self) -> None:
         if len(self._transcripts) > self._saved_transcripts:
@@ -193,7 +253,6 @@ class Recording(Consumer):
     def _metadata(self) -> dict[str, Any]:
         stream, wav = self.stream, self._wav
         assert stream.start is not None
-        assert wav is not None
         start = stream.start.start
         tracks = list(stream.tracks.items())
         return {
@@ -201,12 +260,14 @@ class Recording(Consumer):
             "callSid": start.call_sid,
             "accountSid": start.account_sid,
             "tracks": start.tracks,
+            "mediaFormat": msgspec.to_builtins(start.media_format),
             "customParameters": start.custom_parameters,
             "start": _utc(stream.started_at),
             "end": _utc(stream.ended_at),
             "ended": stream.ending or None,
-            "recording": self._path.name,
-            "duration": _rounded(wav.samples),
+            "recording": self._path.name if wav else None,
+            "raw": {track: file.path.name for track, file in self._raw.items()},
+            "duration": self._rounded(wav.samples) if wav else round(stream.seconds, 3),
             "error": self._error,
             "messages": {name: getattr(stream, name) for name in ("received", "lost", "late", "bad")},
             "media": {name: self._media(track) for name, track in tracks if name in self._channels},
@@ -223,14 +284,15 @@ class Recording(Consumer):
         }
 
     def _media(self, track: TrackTimeline) -> dict[str, Any]:
-        gaps = [{"at": self._seconds(gap.start), "duration": _rounded(len(gap))} for gap in track.gaps]
-        missing = _rounded(track.missing)
-        return {"chunks": track.chunks, "bytes": track.bytes, "missing": missing, "gaps": gaps}
+        counts: dict[str, Any] = {"chunks": track.chunks, "bytes": track.bytes}
+        if not self.stream.media_format.is_decodable:
+            return counts
+        gaps = [{"at": self._seconds(gap.start), "duration": self._rounded(len(gap))} for gap in track.gaps]
+        return {**counts, "missing": self._rounded(track.missing), "gaps": gaps}
 
-
-def _rounded(samples: int) -> float:
-    """Return so many samples in seconds, to the millisecond."""
-    return round(samples / RATE, 3)
+    def _rounded(self, samples: int) -> float:
+        """Return so many samples in seconds, to the millisecond."""
+        return round(samples / self.stream.rate, 3)
 
 
 def _utc(time: datetime | None) -> str | None:

@@ -3,8 +3,8 @@
 Every message is one JSON object in one WebSocket text message; `event` says which it is. The classes carry
 Twilio's own words, in snake case: `sequenceNumber` is `sequence_number`. Numbers that Twilio sends as strings
 (`sequenceNumber`, `chunk`, `timestamp`) are ints here; the base64 `payload` is bytes, one mu-law sample at
-8 kHz each. A printed message is its JSON with the payload elided: what was said on a phone call does not
-belong in a log, nor do keys that are secret.
+8 kHz each unless `mediaFormat` says otherwise. A printed message is its JSON with the payload elided: what
+was said on a phone call does not belong in a log, nor do keys that are secret.
 
 Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
@@ -28,6 +28,9 @@ Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _NUMBERS_AS_STRINGS = ("sequenceNumber", "chunk", "timestamp")
 _MAX_EVENT = 64
 _SECRET = "(not shown)"
+
+MULAW = "audio/x-mulaw"
+SAMPLE_RATES = range(1_000, 192_001)  # that are taken for one
 
 
 class MessageError(MediaStreamsError):
@@ -92,11 +95,27 @@ class Connected(Message, tag="connected"):
 
 
 class MediaFormat(Metadata):
-    """The format of every payload; Twilio documents these values as the only ones."""
+    """The format of every payload; Twilio documents these values as the only ones.
 
-    encoding: str = "audio/x-mulaw"
+    Others may come: since October 2026 a `<Stream>` has `audioFormat` and `sampleRate`.
+    """
+
+    encoding: str = MULAW
     sample_rate: int = 8000
+    """Samples a second."""
     channels: int = 1
+
+    @property
+    def is_decodable(self) -> bool:
+        """Whether each byte of a payload is one sample: mu-law, one channel, at 1,000 to 192,000 Hz.
+
+        Nothing else is decoded. How two channels would share a payload is documented nowhere.
+        """
+        return self.encoding == MULAW and self.channels == 1 and self.sample_rate in SAMPLE_RATES
+
+    def __str__(self) -> str:
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        return printable(f"{self.encoding} at {self.sample_rate} Hz, {channels}")
 
 
 class StartMetadata(Metadata):

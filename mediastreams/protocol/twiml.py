@@ -18,7 +18,9 @@ TRACKS: dict[str, tuple[Track, ...]] = {
     "outbound_track": ("outbound",),
     "both_tracks": ("inbound", "outbound"),
 }
-_ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName"}
+# Not documented: twilio-python has them since 9.12.0, of October 2026, without their values.
+NEW = ("audioFormat", "sampleRate")
+_ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName", *NEW}
 _MAX_PARAMETER = 499  # characters
 
 
@@ -51,6 +53,8 @@ class StreamNoun:
     status_callback: str = ""
     """Where Twilio reports what happens to the stream; "" where it does not report it."""
     status_callback_method: str = "POST"
+    audio_format: str = ""
+    sample_rate: str = ""
 
 
 def load(path: str) -> bytes:
@@ -132,6 +136,8 @@ def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:
         name=element.get("name", ""),
         status_callback=element.get("statusCallback", ""),
         status_callback_method=method,
+        audio_format=element.get("audioFormat", ""),
+        sample_rate=element.get("sampleRate", ""),
     )
 
 

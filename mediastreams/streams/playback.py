@@ -12,9 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
-from mediastreams.protocol.messages import SendClear, SendMark, SendMarkMetadata, SendMedia, SendMediaMetadata
+from mediastreams.protocol.messages import (
+    MediaFormat,
+    SendClear,
+    SendMark,
+    SendMarkMetadata,
+    SendMedia,
+    SendMediaMetadata,
+)
 
 PARAMETER, VALUE = "bidirectional", "true"
 
@@ -53,8 +59,12 @@ class Playback:
     returned_mark: SentMark | None = None
     """The mark that came back last; None before, and where it is not among the latest 1,000 that wait."""
 
-    def __init__(self, stream_sid: str, send: Callable[[str], None]) -> None:
+    def __init__(
+        self, stream_sid: str, send: Callable[[str], None], media_format: MediaFormat | None = None
+    ) -> None:
+        """`media_format` is the stream's; None is mu-law at 8 kHz."""
         self._stream_sid = stream_sid
+        self._format = media_format or MediaFormat()
         self._send = send
         self._played_at = 0.0  # on the monotonic clock: when what was sent has been played
         self._marks: deque[SentMark] = deque(maxlen=_MAX_MARKS)  # that wait
@@ -65,19 +75,22 @@ class Playback:
         return max(self._played_at - time.monotonic(), 0.0)
 
     def media(self, payload: bytes) -> None:
-        """Play mu-law at 8 kHz, of any length, after what was sent before.
+        """Play mu-law at the stream's rate, of any length, after what was sent before.
 
-        Raises `SendError` where `payload` is not bytes, or begins with the header of a WAV file.
+        Raises `SendError` where `payload` is not bytes, or begins with the header of a WAV file, and where
+        the stream's format is not mu-law: how long its audio plays is then not known.
         """
+        if not self._format.is_decodable:
+            raise SendError(f"media can be sent as mu-law only, and this stream is {self._format}")
         if not isinstance(payload, bytes | bytearray | memoryview):
-            raise SendError(f"media must be bytes of mu-law at 8 kHz, not {type(payload).__name__}")
+            raise SendError(f"media must be bytes of mu-law, not {type(payload).__name__}")
         payload = bytes(payload)
         if payload[:4] == b"RIFF" and payload[8:12] == b"WAVE":
             raise SendError("media must be mu-law without a file's header, which Twilio plays as noise")
         if not payload:
             return
         self._send(SendMedia(self._stream_sid, SendMediaMetadata(payload)).to_json())
-        self._played_at = max(self._played_at, time.monotonic()) + len(payload) / RATE
+        self._played_at = max(self._played_at, time.monotonic()) + len(payload) / self._format.sample_rate
 
     def mark(self, name: str) -> SentMark:
         """Ask Twilio to return a mark of this name when the audio sent before it was played or cleared.

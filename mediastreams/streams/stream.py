@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
-from mediastreams.audio.timeline import RATE, Discontinuity, TrackTimeline
+from mediastreams.audio.timeline import RATE, Discontinuity, TrackTimeline, UndecodedTrack
 from mediastreams.config import Settings
 from mediastreams.protocol.messages import (
     Connected,
@@ -97,6 +97,12 @@ class Stream:
     """The `start` message, None until it came."""
     name: str = "(not started)"
     """The stream's SID, fit for a log; `(not started)` before `start`."""
+    media_format: MediaFormat = MediaFormat()
+    """The format of every payload, as `start` announces it; mu-law at 8 kHz before. Where it is not
+    `is_decodable`, nothing here takes payloads apart, and consumers get `media`, but no `audio`."""
+    rate: int = RATE
+    """How many positions of the timeline are a second: the sample rate; 1,000 where the format is not
+    decodable, since a position is then a `timestamp`."""
     is_bidirectional: bool = False
     """Whether `playback` can be used: a `<Parameter>` of the TwiML says so, in `start`."""
     stopped: bool
@@ -136,6 +142,7 @@ class Stream:
         self._sequence = SequenceTracker()
         self._sid = ""
         self._warned: set[str] = set()
+        self._filled: list[range] | None = None  # of a chunk that continues its track
         self._others: Counter[str] = Counter()  # messages by event, without media
         self.stopped = False
         self.tracks = {}
@@ -178,7 +185,7 @@ class Stream:
     @property
     def seconds(self) -> float:
         """The time from the first audio of any track to the end of the last; 0.0 without audio."""
-        return (self._end() - min((track.first for track in self._timelines()), default=0)) / RATE
+        return (self._end() - min((track.first for track in self._timelines()), default=0)) / self.rate
 
     @property
     def playback(self) -> Playback:
@@ -234,7 +241,7 @@ class Stream:
         """Return the closing line: tracks, seconds, bytes, and the messages lost, late and bad."""
         parts = [f"{self.seconds:.2f} s"]
         for name, track in self.tracks.items():
-            missing = f", {track.missing / RATE:.2f} s missing" if track.missing else ""
+            missing = f", {track.missing / self.rate:.2f} s missing" if track.missing else ""
             parts.append(f"{name} {track.chunks} chunks, {track.bytes} bytes{missing}")
         parts.append(f"{self.lost} messages lost, {self.late} late, {self.bad} bad")
         least = {"unknown": 1, "dtmf": MAX_SHOWN + 1, "mark": MAX_SHOWN + 1}  # that the log has not shown
@@ -252,16 +259,21 @@ class Stream:
             self._websocket.close(1008, "this server takes the streams of another account")
             return None
         self._websocket.keep()
-        if message.start.media_format != MediaFormat():
-            self._warn("mediaFormat", f"announces {message.start.media_format}, read as mu-law at 8 kHz")
         self.start = message
         self._sid = message.stream_sid
         self.name = printable(self._sid) or self.name
+        self.media_format = message.start.media_format
+        if self.media_format.is_decodable:
+            self.rate = self.media_format.sample_rate
+        else:
+            self.rate = 1000
+            self._filled = []
+            self._warn("mediaFormat", f"its audio is {self.media_format}, which is not decoded")
         self._sequence.add_due(message.sequence_number)
         self.started_at = datetime.now(UTC)
         if message.start.custom_parameters.get(PARAMETER) == VALUE:
             self.is_bidirectional = True
-            self._playback = Playback(self._sid, self._websocket.send)
+            self._playback = Playback(self._sid, self._websocket.send, self.media_format)
         if self._consumers is not None:
             self._puts = self._consumers.begin(self, message)
         return message
@@ -276,10 +288,9 @@ class Stream:
         media = message.media
         track = self.tracks.get(media.track)
         if track is None:
-            beside = next(iter(self.tracks.values()), None)
-            track = self.tracks[media.track] = TrackTimeline(media.timestamp, beside)
+            track = self.tracks[media.track] = self._track(media.timestamp)
         position = track.add(media.timestamp, len(media.payload))
-        filled = None
+        filled = self._filled
         if track.discontinuity is not None:
             filled = track.discontinuity.filled
             self._warn_of(track.discontinuity, media)
@@ -289,6 +300,11 @@ class Stream:
         for put in self._puts:
             put(chunk)
         return message
+
+    def _track(self, timestamp: int) -> TrackTimeline:
+        if not self.media_format.is_decodable:
+            return UndecodedTrack(timestamp)
+        return TrackTimeline(timestamp, self.rate, next(iter(self.tracks.values()), None))
 
     def _warn_of(self, discontinuity: Discontinuity, media: MediaMetadata) -> None:
         ms, track, timestamp = discontinuity.ms, media.track, media.timestamp

@@ -8,7 +8,7 @@ from functools import partial
 
 from mediastreams.audio.timeline import RATE
 from mediastreams.consumers.base import Consumer
-from mediastreams.protocol.messages import Track
+from mediastreams.protocol.messages import Start, Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 from mediastreams.terminal import Console
@@ -46,8 +46,9 @@ class TranscriptDisplay(Consumer):
 class Transcriber(Consumer):
     """Lets an engine recognise each track of its stream, and publishes the texts.
 
-    `publish` gets each transcript, in a thread of the engine's. `on_unheard` gets how many seconds of a track
-    were not recognised, in this consumer's thread.
+    Mu-law at another rate than 8 kHz is not recognised; one line in the log says so. `publish` gets each
+    transcript, in a thread of the engine's. `on_unheard` gets how many seconds of a track were not
+    recognised, in this consumer's thread.
     """
 
     def __init__(
@@ -64,8 +65,20 @@ class Transcriber(Consumer):
         self._tracks: dict[Track, Recognition] = {}
         self._until = 0.0
 
+    def start(self, message: Start) -> None:
+        """Log where the stream's audio is left out."""
+        media_format = message.start.media_format
+        if media_format.is_decodable and media_format.sample_rate != RATE:
+            logger.warning(
+                "Stream %s: not transcribed, its audio is %s; recognisers get 8000 Hz",
+                self.stream.name,
+                media_format,
+            )
+
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Add the audio to its track's."""
+        if self.stream.rate != RATE:
+            return
         recognition = self._tracks.get(track)
         if recognition is None:
             name = f"Stream {self.stream.name}, {track}"

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediastreams.audio import timeline
-from mediastreams.audio.timeline import MAX_GAPS, Discontinuity, PositionMap, TrackTimeline
+from mediastreams.audio.timeline import MAX_GAPS, Discontinuity, PositionMap, TrackTimeline, UndecodedTrack
 
 HOUR = 3600_000
 
@@ -56,11 +56,50 @@ class TestFollowingOn:
         assert same.end - same.first < 400
 
 
+class TestRate:
+    @pytest.mark.parametrize("rate", [1000, 8000, 11025, 16000, 22050, 44100, 192_000])
+    def test_a_call_with_a_gap(self, rate):
+        """Chunks of 20 ms, not always a whole number of samples, without the second 100 of them."""
+        ends = [n * rate // 50 for n in range(301)]
+        track = TrackTimeline(155, rate)
+        first = 155 * rate // 1000
+        for n in (*range(100), *range(200, 300)):
+            position = track.add(155 + 20 * n, ends[n + 1] - ends[n])
+            assert abs(position - first - ends[n]) <= 1
+        assert (track.bytes, len(track.gaps)) == (ends[100] + ends[300] - ends[200], 1)
+        assert abs(track.missing - 2 * rate) <= 1
+        assert track.end - track.first == track.bytes + track.missing
+
+    def test_what_is_off_is_told_in_milliseconds(self):
+        track = TrackTimeline(0, 16000)
+        track.add(0, 320)
+        track.add(60, 320)
+        assert (track.discontinuity, track.gaps) == (Discontinuity(40), [range(320, 960)])
+        track.add(20, 320)
+        assert track.discontinuity == Discontinuity(-60, filled=[range(320, 640)])
+        track.add(80 + HOUR + 1, 320)
+        assert track.discontinuity.is_implausible
+
+    def test_two_tracks(self):
+        inbound = TrackTimeline(100, 16000)
+        inbound.add(100, 320)
+        outbound = TrackTimeline(105, 16000, beside=inbound)
+        assert outbound.add(105, 320) == 105 * 16
+
+
+class TestUndecoded:
+    def test_bytes_are_counted_and_positions_are_timestamps(self):
+        track = UndecodedTrack(155)
+        assert [track.add(timestamp, 640) for timestamp in (155, 175, 9000, 20)] == [155, 175, 9000, 20]
+        assert (track.chunks, track.bytes, track.first, track.end) == (4, 2560, 155, 9000)
+        assert (track.gaps, track.missing, track.discontinuity) == ([], 0, None)
+
+
 class TestTwoTracks:
     def test_the_same_time_is_the_same_place(self):
         """Also after ten minutes of timestamps that step by 19.97 ms, and one track that lost a second."""
         inbound = TrackTimeline(0)
-        outbound = TrackTimeline(0, inbound)
+        outbound = TrackTimeline(0, beside=inbound)
         for n in range(30_000):
             left = inbound.add(int(n * 19.97), 160)
             if not 15_000 <= n < 15_050:
@@ -70,13 +109,13 @@ class TestTwoTracks:
 
     def test_one_that_begins_later(self):
         inbound, _ = track_of(*(int(n * 19.97) for n in range(30_000)))
-        outbound = TrackTimeline(int(30_000 * 19.97), inbound)
+        outbound = TrackTimeline(int(30_000 * 19.97), beside=inbound)
         assert outbound.add(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
 
     @pytest.mark.parametrize("timestamp", [10 * HOUR, 2**63 - 1])
     def test_an_implausible_beginning(self, timestamp):
         inbound, _ = track_of(0, 20, 40)
-        outbound = TrackTimeline(timestamp, inbound)
+        outbound = TrackTimeline(timestamp, beside=inbound)
         assert outbound.add(timestamp, 160) == inbound.end
         assert outbound.discontinuity == Discontinuity(timestamp - 60, is_implausible=True)
         assert outbound.add(60, 160) == inbound.end + 160
@@ -247,7 +286,7 @@ class TestLimits:
 
     def test_a_second_track_follows_what_the_first_has_taken_for_implausible(self):
         inbound, places = track_of(0, 20, 40 + 2 * HOUR)
-        outbound = TrackTimeline(60 + 2 * HOUR, inbound)
+        outbound = TrackTimeline(60 + 2 * HOUR, beside=inbound)
         assert outbound.add(60 + 2 * HOUR, 160) == places[-1] + 160
         assert outbound.discontinuity is None
 
@@ -255,9 +294,9 @@ class TestLimits:
     def test_a_second_track_may_begin_up_to_an_hour_later(self, ahead):
         inbound, _ = track_of(40 * 60_000)
         begin = 40 * 60_000 + 20 + ahead
-        outbound = TrackTimeline(begin, inbound)
+        outbound = TrackTimeline(begin, beside=inbound)
         assert (outbound.add(begin, 160), outbound.discontinuity) == (begin * 8, None)
-        just = TrackTimeline(40 * 60_000 + 20 + HOUR, inbound)
+        just = TrackTimeline(40 * 60_000 + 20 + HOUR, beside=inbound)
         assert just.first == (40 * 60_000 + 20 + HOUR) * 8
 
     @pytest.mark.parametrize(("passed", "is_implausible"), [(3599, True), (3600, False), (3601, False)])
@@ -269,7 +308,7 @@ class TestLimits:
         inbound = TrackTimeline(0)
         inbound.add(0, 160)
         now[0] += passed
-        for track in (inbound, TrackTimeline(20, inbound)):
+        for track in (inbound, TrackTimeline(20, beside=inbound)):
             begin = 20 if track is inbound else 40
             if track is not inbound:
                 track.add(20, 160)

@@ -21,8 +21,8 @@ SECOND = bytes(range(256)) * 31 + bytes(range(64))
 def new(tmp_path):
     with contextlib.ExitStack() as stack:
 
-        def new(channels=1):
-            wav = WavFile(tmp_path / "call.wav", channels)
+        def new(channels=1, rate=8000):
+            wav = WavFile(tmp_path / "call.wav", channels, rate)
             stack.callback(wav._file.close)
             return wav
 
@@ -32,6 +32,17 @@ def new(tmp_path):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "call.wav"
+
+
+class TestRate:
+    @pytest.mark.parametrize("rate", [1000, 11025, 16000, 192_000])
+    def test_it_is_in_the_header(self, new, path, rate):
+        wav = new(2, rate)
+        wav.put(0, 0, SECOND)
+        wav.put(1, 0, SECOND[::-1])
+        wav.close()
+        assert struct.unpack_from("<II", path.read_bytes(), 24) == (rate, 2 * rate)
+        assert channels_of(path, at=rate) == [plain(SECOND), plain(SECOND[::-1])]
 
 
 class TestHeader:

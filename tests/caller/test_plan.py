@@ -1,5 +1,6 @@
 """What the command line and a TwiML document make the simulated caller do."""
 
+import os
 import re
 import wave
 from base64 import b64decode
@@ -34,6 +35,50 @@ class TestAudio:
         assert {m["track"]: m["payload"][:4] for m in media} == {"inbound": "r6+v", "outbound": "Ly8v"}
         assert len(media) == 6  # 50 ms are 2.5 chunks a track; the rest of the third is silence
         assert b64decode(media[-1]["payload"]) == b"\x2f" * 80 + b"\xff" * 80
+
+
+class TestFormat:
+    def test_mulaw_at_another_rate_in_chunks_of_20_ms(self, record):
+        url, calls, _ = record
+        call(url, "--fast", "--sample-rate", "11025", "--seconds", "0.08")
+        media = [m["media"] for m in calls[0] if m["event"] == "media"]
+        assert [len(b64decode(m["payload"])) for m in media] == [220, 221, 220, 221]
+
+    def test_another_encoding_is_the_files_bytes(self, record, tmp_path):
+        url, calls, _ = record
+        path = tmp_path / "raw"
+        path.write_bytes(bytes(range(256)) * 3)
+        arguments = ["--fast", "--encoding", "audio/l16", "--audio", str(path), "--track", "both_tracks"]
+        call(url, *arguments)
+        call(url, *arguments, "--seconds", "0.1", "--sample-rate", "16000")
+        for one, media_format, size, chunks in (
+            (calls[0], ["audio/l16", 8000, 1], 768, 3),
+            (calls[1], ["audio/l16", 16000, 1], 3200, 5),
+        ):
+            assert list(one[1]["start"]["mediaFormat"].values()) == media_format
+            media = [m["media"] for m in one if m["event"] == "media"]
+            for track in ("inbound", "outbound"):
+                payloads = [b64decode(m["payload"]) for m in media if m["track"] == track]
+                assert b"".join(payloads) == (path.read_bytes() * 5)[:size]
+                assert len(payloads) == chunks
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--sample-rate", "999"], "it must be 1000 or more, and 192000 at most"),
+            (["--sample-rate", "192001"], "it must be 1000 or more, and 192000 at most"),
+            (["--encoding", "audio/l16"], "it needs --audio FILE, whose bytes are sent as they are"),
+            (["--encoding", ""], "it must be a name in ASCII"),
+            (["--encoding", "a\nb"], "it must be a name in ASCII"),
+            (["--encoding", "a", "--audio", "no-such"], "no-such cannot be read: No such file"),
+            (["--encoding", "a", "--audio", os.devnull], "is empty"),
+            (["--encoding", "a", "--audio", __file__, "--save-heard", "a.wav"], "it saves mu-law only"),
+        ],
+    )
+    def test_what_cannot_be_used(self, arguments, words):
+        result = run_caller("ws://127.0.0.1:1/media", *arguments)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert words in result.stderr
 
 
 class TestTwiml:
@@ -74,6 +119,30 @@ class TestTwiml:
         assert result.returncode == 0
         assert "Twilio drops the query string" in result.stderr
         assert calls
+
+    @pytest.mark.parametrize(
+        ("attributes", "options", "rate"),
+        [
+            ('audioFormat="audio/l16" sampleRate="16000"', (), 16000),
+            ('sampleRate="16000"', ("--sample-rate", "24000"), 24000),
+            ('sampleRate="HD"', (), 8000),
+            ('sampleRate="999999"', (), 8000),
+            ('audioFormat=""', (), 8000),
+        ],
+    )
+    def test_the_new_attributes_are_named_and_used_where_they_are_understood(
+        self, record, tmp_path, attributes, options, rate
+    ):
+        url, calls, _ = record
+        printed = call("--twiml", self.write(tmp_path, url, attributes=attributes), "--fast", *options)
+        media_format = {"encoding": "audio/x-mulaw", "sampleRate": rate, "channels": 1}
+        assert calls[0][1]["start"]["mediaFormat"] == media_format
+        written = re.sub(r'\w+=""', "", attributes).replace('" ', '" and ')
+        line = (
+            f"New on <Stream>, their values are not documented: {written}; "
+            f"this stream is audio/x-mulaw at {rate} Hz, 1 channel\n"
+        )
+        assert (line in printed) == ("New on" in printed) == bool(written)
 
     def test_digits_need_connect(self, record, tmp_path):
         url, calls, _ = record

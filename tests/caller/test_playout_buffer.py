@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from mediastreams.caller.playout_buffer import MAX_BUFFERED, Buffer
+from mediastreams.caller.playout_buffer import MAX_SECONDS, Buffer
 
 SECOND = 8000
+MAX_BUFFERED = MAX_SECONDS * SECOND
 
 
 class Heard:

@@ -224,7 +224,7 @@ class TestAudio:
         stream.receive(start(tracks=("inbound", "outbound")).to_json())
         recording = Recording(stream, str(tmp_path))
         recording.start(stream.start)
-        hand_over(recording, media(2, 3000))
+        hand_over(recording, media(2, 3000, size=1600))
         recording.flush()
         for n in range(3):
             hand_over(recording, media(3 + n, 1000 + 20 * n, "outbound"))
@@ -275,8 +275,11 @@ class TestWhenItEndsBadly:
         (path,) = folder.glob("*.wav")
         left, right = channels_of(path)
         assert 2 * 8000 <= len(left) == len(right)
-        assert plain(call.audio("inbound")).startswith(left)
-        assert plain(call.audio("outbound")).startswith(right)
+        for audio, track in ((left, "inbound"), (right, "outbound")):
+            # The last 20 ms of one track may have come, and not yet those of the other: silence in the file.
+            said = plain(call.audio(track))
+            written = audio if said.startswith(audio) else audio.removesuffix(mulaw.SILENCE * 160)
+            assert said.startswith(written)
         metadata = metadata_of(folder)
         assert (metadata["streamSid"], metadata["end"], metadata["ended"]) == (SID, None, None)
 
@@ -372,9 +375,11 @@ class TestMetadata:
             "callSid": "CA" + "2" * 32,
             "accountSid": "AC" + "1" * 32,
             "tracks": ["inbound", "outbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
             "customParameters": {"FirstName": "J\u00fcrgen", "Escape": "\x1b[2J"},
             "ended": "stop",
             "recording": path.name,
+            "raw": {},
             "duration": 2.0,
             "error": None,
             "messages": {"received": 205, "lost": 0, "late": 0, "bad": 1},

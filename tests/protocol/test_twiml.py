@@ -91,6 +91,11 @@ class TestRead:
             "wss://a/b", "outbound_track", {"p": "v"}, False, "n", "https://a/c", "GET"
         )
 
+    def test_the_new_attributes_are_taken_as_they_are_written(self, read):
+        stream = read(document('<Stream url="wss://a/b" audioFormat="x/y" sampleRate="16000"/>'))
+        assert (stream.audio_format, stream.sample_rate) == ("x/y", "16000")
+        assert read(document('<Stream url="wss://a/b"/>')).sample_rate == ""
+
     @pytest.mark.parametrize(
         ("text", "code", "reason"),
         [
@@ -118,6 +123,11 @@ class TestRead:
                 document(f'<Stream><Parameter name="a" value="{"b" * 499}"/></Stream>'),
                 None,
                 'parameter "a" is too long: name and value, 499 at most',
+            ),
+            (
+                document('<Stream url="wss://a/b" samplerate="1"/>'),
+                12200,
+                "<Stream> has no attribute samplerate",
             ),
         ],
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediastreams.protocol.messages import SendClear, SendMark, SendMedia, parse_sent
+from mediastreams.protocol.messages import MediaFormat, SendClear, SendMark, SendMedia, parse_sent
 from mediastreams.streams import playback
 from mediastreams.streams.playback import Playback, SendError
 
@@ -51,6 +51,22 @@ class TestSend:
             {"event": "clear", "streamSid": SID},
         ]
 
+    def test_the_time_is_that_of_the_streams_rate(self, sent, clock):
+        playback = Playback(SID, sent.append, MediaFormat(sample_rate=16000))
+        playback.media(bytes(8000))
+        assert playback.seconds == 0.5
+
+    @pytest.mark.parametrize(
+        "media_format", [MediaFormat("audio/l16", 16000), MediaFormat(channels=2), MediaFormat(sample_rate=0)]
+    )
+    def test_no_audio_in_a_format_that_is_not_decoded(self, sent, media_format):
+        playback = Playback(SID, sent.append, media_format)
+        with pytest.raises(SendError, match="media can be sent as mu-law only, and this stream is audio/"):
+            playback.media(b"\xff")
+        playback.mark("a")
+        playback.clear()
+        assert [json.loads(text)["event"] for text in sent] == ["mark", "clear"]
+
     @given(st.binary(), st.text())
     def test_whatever_is_taken_is_one_of_twilios_messages(self, payload, name):
         sent = []
@@ -74,10 +90,10 @@ class TestSend:
     @pytest.mark.parametrize(
         ("payload", "words"),
         [
-            ("//8=", "media must be bytes of mu-law at 8 kHz, not str"),
-            (None, "media must be bytes of mu-law at 8 kHz, not NoneType"),
-            (160, "media must be bytes of mu-law at 8 kHz, not int"),
-            ([255, 255], "media must be bytes of mu-law at 8 kHz, not list"),
+            ("//8=", "media must be bytes of mu-law, not str"),
+            (None, "media must be bytes of mu-law, not NoneType"),
+            (160, "media must be bytes of mu-law, not int"),
+            ([255, 255], "media must be bytes of mu-law, not list"),
             (
                 b"RIFF\x24\x00\x00\x00WAVEfmt ",
                 "media must be mu-law without a file's header, which Twilio plays as noise",

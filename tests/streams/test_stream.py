@@ -95,6 +95,43 @@ class TestOrder:
         assert "audio/l16" in warnings(caplog)[0]
 
 
+class TestMediaFormat:
+    def test_twilios_before_start(self, connection):
+        stream = Stream(connection, Settings())
+        assert (stream.media_format, stream.rate) == (MediaFormat("audio/x-mulaw", 8000, 1), 8000)
+
+    @pytest.mark.parametrize("rate", [1000, 11025, 16000, 192_000])
+    def test_mulaw_at_another_rate(self, receive, caplog, rate):
+        chunks = [media(2 + n, 155 + 20 * n, size=rate // 50) for n in range(50)]
+        stream = receive(start(media_format=MediaFormat(sample_rate=rate)), *chunks)
+        assert (stream.rate, stream.tracks["inbound"].missing) == (rate, 0)
+        assert stream.seconds == pytest.approx(1, abs=0.003)
+        assert warnings(caplog) == []
+
+    @pytest.mark.parametrize(
+        ("media_format", "name"),
+        [
+            (MediaFormat("audio/l16", 16000), "audio/l16 at 16000 Hz, 1 channel"),
+            (MediaFormat("audio/x-mulaw", 8000, 2), "audio/x-mulaw at 8000 Hz, 2 channels"),
+            (MediaFormat("audio/x-mulaw", 999), "audio/x-mulaw at 999 Hz, 1 channel"),
+            (MediaFormat("audio/x-mulaw", 192_001), "audio/x-mulaw at 192001 Hz, 1 channel"),
+            (MediaFormat("audio/x-mulaw", -8000), "audio/x-mulaw at -8000 Hz, 1 channel"),
+            (MediaFormat("audio/x-mulaw", 0), "audio/x-mulaw at 0 Hz, 1 channel"),
+            (MediaFormat("a\n\x1b[2Jb", 8000), "a\\u000a\\u001b[2Jb at 8000 Hz, 1 channel"),
+        ],
+    )
+    def test_another_one_is_not_decoded(self, receive, caplog, media_format, name):
+        chunks = [media(2 + n, 155 + 20 * n, size=640) for n in range(3)]
+        stream = receive(start(media_format=media_format), *chunks, media(5, 5155, size=640))
+        assert stream.media_format == media_format
+        assert warnings(caplog) == [
+            f"Stream {SID}: its audio is {name}, which is not decoded (more of this kind are only counted)"
+        ]
+        (track,) = stream.tracks.values()
+        assert (track.chunks, track.bytes, track.gaps, stream.seconds) == (4, 2560, [], 5.0)
+        assert "5.00 s; inbound 4 chunks, 2560 bytes; 0 messages lost" in stream.summary()
+
+
 class TestConnection:
     def test_start_is_awaited_for_a_time(self, connection):
         with Stream(connection, Settings(start_timeout=3)) as stream:
@@ -417,8 +454,7 @@ class TestEnd:
 
 def test_one_of_each_kind_of_warning(receive, caplog):
     """All kinds at once, each twice: none hides another, and each is logged once."""
-    asked = {"custom_parameters": {"bidirectional": "true"}, "media_format": MediaFormat("audio/l16")}
-    messages = [start(**asked)]
+    messages = [start(custom_parameters={"bidirectional": "true"})]
     number = 2
     for step in (0, 100):
         messages += [
@@ -442,12 +478,7 @@ def test_one_of_each_kind_of_warning(receive, caplog):
         "Twilio returned a mark that was not sent: m",
     ]
     ends = " (more of this kind are only counted)"
-    announced, *lines = warnings(caplog)
-    assert lines == [f"Stream {SID}: {kind}{ends}" for kind in kinds]
-    assert announced == (
-        "Stream (not started): announces MediaFormat(encoding='audio/l16', sample_rate=8000, channels=1), "
-        f"read as mu-law at 8 kHz{ends}"
-    )
+    assert warnings(caplog) == [f"Stream {SID}: {kind}{ends}" for kind in kinds]
 
 
 def test_where_the_audio_ended_when_messages_were_lost(receive):

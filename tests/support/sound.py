@@ -5,11 +5,11 @@ import soundfile
 from mediastreams.audio import mulaw
 
 
-def channels_of(path):
-    """Return the mu-law of each channel, as libsndfile has it."""
+def channels_of(path, at=8000):
+    """Return the mu-law of each channel, as libsndfile has it, of a file at this rate."""
     samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
     info = soundfile.info(path)
-    assert (rate, info.format, info.subtype) == (8000, "WAV", "ULAW")
+    assert (rate, info.format, info.subtype) == (at, "WAV", "ULAW")
     return [mulaw.encode(samples[:, n].astype("<i2").tobytes()) for n in range(samples.shape[1])]
 
 

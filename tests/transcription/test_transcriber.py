@@ -7,6 +7,7 @@ import pytest
 from support.streams import SID, FakeConnection, media, start
 
 from mediastreams.config import Settings
+from mediastreams.protocol.messages import MediaFormat
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 from mediastreams.transcription import process_engine
@@ -47,11 +48,13 @@ class FakeEngine:
 
 
 class Call:
-    def __init__(self):
+    def __init__(self, media_format=None):
         self.engine = FakeEngine()
         self.published, self.unheard = [], []
         self.stream = Stream(FakeConnection(), Settings())
-        self.stream.receive(start(tracks=("inbound", "outbound")).to_json())
+        media_format = media_format or MediaFormat()
+        message = start(tracks=("inbound", "outbound"), media_format=media_format)
+        self.stream.receive(message.to_json())
         self.transcriber = Transcriber(self.stream, self.engine, self._publish, self.unheard.append)
         self.show_on(None)
         self.number = 1
@@ -119,6 +122,30 @@ class TestTime:
         call.hear("hi", True, 0.25, 0.5, of=1)
         (transcript,) = call.transcripts
         assert (transcript.speaker, transcript.start, transcript.end) == ("callee", 1.25, 1.5)
+
+
+class TestFormat:
+    """Recognisers get mu-law at 8 kHz; `audio` is not called where the format is not decodable."""
+
+    def test_another_rate_is_left_out_with_one_line(self, caplog):
+        call = Call(MediaFormat(sample_rate=16000))
+        call.transcriber.start(call.stream.start)
+        for n in range(10):
+            call.say(20 * n, size=320)
+        call.transcriber.flush()
+        call.transcriber.stop()
+        assert call.transcriber.is_finished()
+        assert (call.engine.tracks, call.unheard, call.published) == ([], [], [])
+        assert [record.getMessage() for record in caplog.records] == [
+            f"Stream {SID}: not transcribed, its audio is audio/x-mulaw at 16000 Hz, 1 channel; "
+            "recognisers get 8000 Hz"
+        ]
+
+    def test_8_khz_has_no_line(self, call, caplog):
+        call.transcriber.start(call.stream.start)
+        call.say(0)
+        assert len(call.engine.tracks) == 1
+        assert caplog.records == []
 
 
 class TestEnd:
