@@ -9,9 +9,11 @@ from support.server import ROOT, run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
-def test_a_short_run():
-    result = run("bench/calls.py", "--calls", "2", "--seconds", "1", "--rounds", "1")
+@pytest.mark.parametrize("options", [(), ("--echo",)])
+def test_a_short_run(options):
+    result = run("bench/calls.py", "--calls", "2", "--seconds", "1", "--rounds", "1", *options)
     assert result.returncode == 0, result.stderr
+    assert "did not come back" not in result.stdout
     assert re.search(
         r"^\| app\.py(?: \*)? \| [\d.]+ \| 1\.00 \| [\d.]+% \| -?[\d.]+ \| ([\d.]+ \| ?){3}$",
         result.stdout,
