@@ -23,6 +23,7 @@ import select
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -182,6 +183,18 @@ class Process:
     def resident_kb(self) -> list[int]:
         """Return the resident memory of the server, and then of each of its child processes."""
         return [_status_kb(pid, "VmRSS:") for pid in self._pids()]
+
+    def pss_kb(self) -> list[int]:
+        """Return the PSS of the server, and then of each of its child processes."""
+        return [_status_kb(pid, "Pss:", "smaps_rollup") for pid in self._pids()]
+
+    def threads(self) -> int:
+        """Return how many threads the server has, without its child processes."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/task").iterdir())
+
+    def descriptors(self) -> int:
+        """Return how many open files the server has, without its child processes."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
     def stop(self) -> None:
         """End the server; what it writes at its end is there afterwards."""
@@ -362,6 +375,24 @@ class Call:
             at = begin + size
         self._unread = data[at:]
         return not received
+
+    def has_ended(self) -> bool:
+        """Return whether the server's Close or the end of the connection has come, without waiting."""
+        self._socket.setblocking(False)
+        try:
+            ended = self.hear()
+        except BlockingIOError:
+            return False
+        except OSError:
+            ended = True
+        if ended:
+            self._socket.close()
+        return ended
+
+    def drop(self) -> None:
+        """End the connection at once, with a reset (RST)."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
 
     def end(self, deadline: float) -> bool:
         """Wait for the server's Close or the end of the connection; say whether one came."""

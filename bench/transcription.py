@@ -99,6 +99,7 @@ def _serve() -> None:
 
     TranscriptDisplay.transcript = show_and_note
     Stream.receive = lateness.receive_and_note
+    sys.argv[1:] = []  # app.py reads them too
     try:
         runpy.run_path(str(calls.ROOT / "app.py"), run_name="__main__")
     finally:
