@@ -69,10 +69,11 @@ class Playback:
 
         Raises `SendError` where `payload` is not bytes, or begins with the header of a WAV file.
         """
-        if not isinstance(payload, bytes | bytearray | memoryview):
-            raise SendError(f"media must be bytes of mu-law at 8 kHz, not {type(payload).__name__}")
-        payload = bytes(payload)
-        if payload[:4] == b"RIFF" and payload[8:12] == b"WAVE":
+        if type(payload) is not bytes:  # what is heard is; the rest takes a third of the time
+            if not isinstance(payload, bytes | bytearray | memoryview):
+                raise SendError(f"media must be bytes of mu-law at 8 kHz, not {type(payload).__name__}")
+            payload = bytes(payload)
+        if payload.startswith(b"RIFF") and payload[8:12] == b"WAVE":
             raise SendError("media must be mu-law without a file's header, which Twilio plays as noise")
         if not payload:
             return
