@@ -2,6 +2,7 @@
 
     python bench/calls.py                                     this project's server
     python bench/calls.py --calls 1000 --against all          beside the servers of bench/peers
+    python bench/calls.py --calls 40 --echo --against all     two-way calls: each message comes back
     python bench/calls.py --url ws://127.0.0.1:5000/media     only the load, on a server that runs already
 
 Each call sends what Twilio sends: 50 media messages a second of 20 ms each. The server has one core for
@@ -16,15 +17,19 @@ import json
 import os
 import platform
 import random
+import re
 import resource
+import select
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -41,6 +46,7 @@ CHUNK_BYTES = 160
 PER_SECOND = 50
 FIRST_TIMESTAMP = 155  # ms, as in a captured call
 
+LAST_WORDS = 0.2  # seconds for what was said last to come back
 SETTLE = 2  # seconds of speech before the window that is measured
 PATIENCE = 20  # seconds to start, to connect, to answer a Close, to end
 TRUSTED_MS = 5  # how late the load itself may be at the 99th percentile
@@ -48,6 +54,8 @@ SATURATED = 0.95  # of a core: from here on messages wait, and the cost of those
 
 STREAM_SID = "MZ" + "0" * 32  # all calls carry the same, so that one frame serves them all
 TEXT, CLOSE = 0x1, 0x8
+# A media message of one chunk: the second of silence with which an echo begins is longer.
+_ECHO = re.compile(rb'\{"event":"media",.*"payload":"([^"]{200,220})"').match
 
 
 class ServerError(Exception):
@@ -62,7 +70,7 @@ class Server:
     """A server to measure.
 
     `command` starts it; `timed` too, but there it obeys BENCH_LATENESS. `packages` is what it is built
-    of, of PyPI or, for Node, of npm. `environ` is what it is set to beside that.
+    of, of PyPI or, for Node, of npm. `environ` is what it is set to beside that. `echoes`: it has `/echo`.
     """
 
     name: str
@@ -70,6 +78,7 @@ class Server:
     timed: tuple[str, ...]
     packages: tuple[str, ...]
     environ: tuple[tuple[str, str], ...] = ()
+    echoes: bool = True
 
     def version(self, package: str) -> str | None:
         """Return the version of a package that is installed, else None."""
@@ -89,9 +98,9 @@ class Server:
         return programs + [package for package in self.packages if not self.version(package)]
 
 
-def _peer(name: str, *packages: str) -> Server:
+def _peer(name: str, *packages: str, echoes: bool = True) -> Server:
     command = (sys.executable, str(PEERS / f"{name}_server.py"))
-    return Server(name, command, command, packages)
+    return Server(name, command, command, packages, echoes=echoes)
 
 
 _WS = ("node", str(PEERS / "ws_server.mjs"))
@@ -107,9 +116,9 @@ AGAINST = {
         replace(OURS, name="recording", environ=(("RECORDINGS_DIR", "recordings"),)),
         _peer("fastapi", "fastapi", "uvicorn", "websockets", "uvloop"),
         _peer("websockets", "websockets", "uvloop"),
-        _peer("aiohttp", "aiohttp", "uvloop"),
+        _peer("aiohttp", "aiohttp", "uvloop", echoes=False),
         _peer("picows", "picows", "uvloop", "orjson"),
-        Server("ws", _WS, _WS, ("ws", "bufferutil")),
+        Server("ws", _WS, _WS, ("ws", "bufferutil"), echoes=False),
     )
 }
 
@@ -143,13 +152,13 @@ class Process:
         self.stop()
         self._folder.cleanup()
 
-    def url(self) -> str:
-        """Wait until the server listens, and return its address."""
+    def url(self, path: str = "/media") -> str:
+        """Wait until the server listens, and return the address of a route."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             for line in self._output.read_text(errors="replace").splitlines():
                 if line.startswith("Server listening on: http://localhost:"):
-                    return f"ws://127.0.0.1:{line.rpartition(':')[2]}/media"
+                    return f"ws://127.0.0.1:{line.rpartition(':')[2]}{path}"
             if self._process.poll() is not None:
                 break
             time.sleep(0.02)
@@ -174,6 +183,18 @@ class Process:
     def resident_kb(self) -> list[int]:
         """Return the resident memory of the server, and then of each of its child processes."""
         return [_status_kb(pid, "VmRSS:") for pid in self._pids()]
+
+    def pss_kb(self) -> list[int]:
+        """Return the PSS of the server, and then of each of its child processes."""
+        return [_status_kb(pid, "Pss:", "smaps_rollup") for pid in self._pids()]
+
+    def threads(self) -> int:
+        """Return how many threads the server has, without its child processes."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/task").iterdir())
+
+    def descriptors(self) -> int:
+        """Return how many open files the server has, without its child processes."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
     def stop(self) -> None:
         """End the server; what it writes at its end is there afterwards."""
@@ -233,13 +254,20 @@ def message(event: str, **fields: object) -> bytes:
     return frame(json.dumps({"event": event, **fields}, separators=(",", ":")).encode())
 
 
-def media_frames(count: int, speech: bytes | None = None) -> list[bytes]:
-    """Return the media messages of a call, from its first: `sequenceNumber` 2, after that of `start`.
-
-    They carry `speech`, again and again; None is noise.
-    """
+def chunks(count: int, speech: bytes | None = None) -> list[str]:
+    """Return the payloads of a call's media messages: `speech`, again and again; None is noise."""
     audio = speech * (count * CHUNK_BYTES // len(speech) + 1) if speech else None
     noise = random.Random(0)
+    return [
+        base64.b64encode(
+            audio[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] if audio else noise.randbytes(CHUNK_BYTES)
+        ).decode()
+        for i in range(count)
+    ]
+
+
+def media_frames(payloads: list[str]) -> list[bytes]:
+    """Return the media messages of a call, from its first: `sequenceNumber` 2, after that of `start`."""
     return [
         message(
             "media",
@@ -248,23 +276,26 @@ def media_frames(count: int, speech: bytes | None = None) -> list[bytes]:
                 "track": "inbound",
                 "chunk": str(i + 1),
                 "timestamp": str(FIRST_TIMESTAMP + 20 * i),
-                "payload": base64.b64encode(
-                    audio[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] if audio else noise.randbytes(CHUNK_BYTES)
-                ).decode(),
+                "payload": payload,
             },
             streamSid=STREAM_SID,
         )
-        for i in range(count)
+        for i, payload in enumerate(payloads)
     ]
 
 
 class Call:
-    """One call: its connection, which is started at once. `last` is the `sequenceNumber` of its `stop`."""
+    """One call: its connection, which is started at once. `last` is the `sequenceNumber` of its `stop`.
 
-    def __init__(self, url: str, sid: str, last: int) -> None:
+    `heard` has the payload of each media message that came back of those it sent, in base64, and when.
+    """
+
+    def __init__(self, url: str, sid: str, last: int, *, two_way: bool = False) -> None:
         self._call = {"accountSid": "AC" + "0" * 32, "callSid": sid}
         self._last = last
         self._rest = b""
+        self._unread = b""  # the start of a frame
+        self.heard: deque[tuple[str, int]] = deque()
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -274,11 +305,15 @@ class Call:
             "streamSid": STREAM_SID,
             "tracks": ["inbound"],
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-            "customParameters": {"messages": str(last)},
+            "customParameters": {"messages": str(last), **({"bidirectional": "true"} if two_way else {})},
         }
         self._socket.sendall(message("connected", protocol="Call", version="1.0.0"))
         self._socket.sendall(message("start", sequenceNumber="1", start=start, streamSid=STREAM_SID))
         self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the descriptor of its socket."""
+        return self._socket.fileno()
 
     def _shake_hands(self, host: str, path: str) -> None:
         request = (
@@ -318,16 +353,59 @@ class Call:
         with contextlib.suppress(OSError):  # then it gets no answer either
             self._socket.sendall(self._rest + stop + frame((1000).to_bytes(2), CLOSE))
 
+    def hear(self) -> bool:
+        """Read what has come; return whether that was the server's Close, or the end of the connection."""
+        received = self._socket.recv(65536)
+        now = time.monotonic_ns()
+        data = self._unread + received
+        at = 0
+        while at < len(data):
+            if data[at] == 0x80 | CLOSE:
+                return True
+            if len(data) < at + 4:
+                break
+            size, begin = data[at + 1], at + 2
+            if size == 126:
+                size, begin = int.from_bytes(data[at + 2 : at + 4]), at + 4
+            if len(data) < begin + size:
+                break
+            match = _ECHO(data, begin, begin + size)
+            if match:
+                self.heard.append((match[1].decode(), now))
+            at = begin + size
+        self._unread = data[at:]
+        return not received
+
+    def has_ended(self) -> bool:
+        """Return whether the server's Close or the end of the connection has come, without waiting."""
+        self._socket.setblocking(False)
+        try:
+            ended = self.hear()
+        except BlockingIOError:
+            return False
+        except OSError:
+            ended = True
+        if ended:
+            self._socket.close()
+        return ended
+
+    def drop(self) -> None:
+        """End the connection at once, with a reset (RST)."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
     def end(self, deadline: float) -> bool:
         """Wait for the server's Close or the end of the connection; say whether one came."""
-        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            answer = self._socket.recv(4096)
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                if self.hear():
+                    return True
         except OSError:
-            return False
+            pass
         finally:
             self._socket.close()
-        return not answer or answer[0] == 0x80 | CLOSE
+        return False
 
 
 class Load:
@@ -336,19 +414,31 @@ class Load:
     First `settle`, then `speak` for the `seconds` that are measured, then `hang_up`. `sent` holds when
     each message was sent, in ns of the monotonic clock and in the order of sending (`index`); 0: not
     sent, because the server did not take it. `unanswered` counts the calls whose Close got no answer.
+
+    The calls are `two_way` where the server sends each media message back. `heard` then holds when.
     """
 
-    def __init__(self, url: str, calls: int, seconds: float, speech: bytes | None = None) -> None:
+    def __init__(
+        self, url: str, calls: int, seconds: float, speech: bytes | None = None, *, two_way: bool = False
+    ) -> None:
         settling = round(min(SETTLE, seconds) * PER_SECOND)
-        self._frames = media_frames(settling + round(seconds * PER_SECOND), speech)
+        self._payloads = chunks(settling + round(seconds * PER_SECOND), speech)
+        self._frames = media_frames(self._payloads)
         self.steps = range(settling, len(self._frames))  # of each call, those that are measured
         self.sent = array("q", bytes(8 * calls * len(self._frames)))
         self.unanswered = 0
         self.sids = [f"CA{n:032x}" for n in range(calls)]
         try:
-            self._calls = [Call(url, sid, len(self._frames) + 2) for sid in self.sids]
+            self._calls = [Call(url, sid, len(self._frames) + 2, two_way=two_way) for sid in self.sids]
         except OSError as error:
             raise ServerError(f"cannot call {url}: {error}") from None
+        self._rest = time.sleep
+        if two_way:
+            self._by_fd = {call.fileno(): call for call in self._calls}
+            self._readable = select.epoll()
+            for fd in self._by_fd:
+                self._readable.register(fd, select.EPOLLIN)
+            self._rest = self._listen
         self._began = time.monotonic_ns()
 
     def index(self, step: int, call: int) -> int:
@@ -366,6 +456,8 @@ class Load:
 
     def hang_up(self) -> None:
         """Send `stop` and a Close on each call, and wait a bounded time for the answers."""
+        if self._rest == self._listen:
+            self._rest(LAST_WORDS)
         deadline = time.monotonic() + PATIENCE
         for call in self._calls:
             call.stop(deadline)
@@ -384,6 +476,37 @@ class Load:
         late = sorted(self.sent[i] - self._due(i) for i in self._sent_of_window())
         return percentile(late, 0.99) / 1e6
 
+    def echoes_ms(self) -> tuple[list[float], int]:
+        """Return after how many ms the messages sent in the time that is measured came back, the least first.
+
+        And how many of all did not come back as they were said.
+        """
+        late, missing = [], 0
+        for n, call in enumerate(self._calls):
+            heard = call.heard.copy()
+            for step, data in enumerate(self._payloads):
+                sent = self.sent[self.index(step, n)]
+                if not sent:
+                    continue
+                payload, when = heard.popleft() if heard else ("", 0)
+                if payload != data:
+                    missing += 1
+                elif step in self.steps:
+                    late.append((when - sent) / 1e6)
+        return sorted(late), missing
+
+    def _listen(self, seconds: float) -> None:
+        """Hear what comes back for so many seconds."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            # epoll's own wait is by the millisecond.
+            if not select.select([self._readable], [], [], left)[0]:
+                return
+            for fd, _ in self._readable.poll(0):
+                with contextlib.suppress(OSError):
+                    if self._by_fd[fd].hear():
+                        self._readable.unregister(fd)
+
     def _sent_of_window(self) -> Iterator[int]:
         return (i for i in range(self.index(self.steps.start, 0), len(self.sent)) if self.sent[i])
 
@@ -393,7 +516,7 @@ class Load:
     def _pace(self, steps: range) -> None:
         """Send each call its messages when they are due; those that are overdue, at once."""
         began, calls, sent = self._began, self._calls, self.sent
-        count, clock, sleep = len(calls), time.monotonic_ns, time.sleep
+        count, clock, rest = len(calls), time.monotonic_ns, self._rest
         i = self.index(steps.start, 0)
         gc.disable()  # nothing here makes cycles, and a collection would be late messages
         for step in steps:
@@ -402,7 +525,7 @@ class Load:
                 now = clock()
                 due = began + i * CHUNK_NS // count
                 if now < due:
-                    sleep((due - now) / 1e9)
+                    rest((due - now) / 1e9)
                     now = clock()
                 if call.send(data):
                     sent[i] = now
@@ -410,7 +533,7 @@ class Load:
         gc.enable()
 
 
-def percentile(ordered: list[int], part: float) -> int:
+def percentile(ordered: list[float], part: float) -> float:
     """Return the value that `part` of the values do not exceed; 0 where there are none."""
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0
 
@@ -441,11 +564,13 @@ class Run:
     memory_kb: float
     load_late_ms: float
     faults: list[str]
+    echoes: "Lateness | None" = None
+    """How late each message came back, where the calls were two-way."""
 
 
 @dataclass(frozen=True)
 class Lateness:
-    """How long after it was sent a message was handled, in ms."""
+    """How long after it was sent a message was handled, or had come back, in ms."""
 
     p50: float
     p99: float
@@ -453,13 +578,13 @@ class Lateness:
     faults: list[str]
 
 
-def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
+def measure(server: Server, cores: Cores, calls: int, seconds: float, *, two_way: bool = False) -> Run:
     """Run a server under the calls. Raises `ServerError`."""
     with Process(server.command, {cores.server}, _environ(server, calls)) as process:
-        url = process.url()
-        _warm_up(url)
+        url = process.url("/echo" if two_way else "/media")
+        _warm_up(url, two_way=two_way)
         memory = process.memory_kb()
-        load = Load(url, calls, seconds)
+        load = Load(url, calls, seconds, two_way=two_way)
         load.settle()
         began, cpu = time.monotonic_ns(), process.cpu_ns()
         load.speak()
@@ -469,7 +594,15 @@ def measure(server: Server, cores: Cores, calls: int, seconds: float) -> Run:
     faults = _faults(load)
     if cpu > SATURATED * wall:
         faults.append("the server had no time left: messages waited, µs and lateness are too low")
-    return Run(cpu / 1e3 / max(1, load.messages()), cpu / wall, memory / calls, load.late_ms(), faults)
+    echoes = None
+    if two_way:
+        late, missing = load.echoes_ms()
+        if missing:
+            faults.append(f"{missing} messages did not come back as they were said")
+        echoes = Lateness(*(percentile(late, part) for part in (0.5, 0.99, 1)), faults)
+    return Run(
+        cpu / 1e3 / max(1, load.messages()), cpu / wall, memory / calls, load.late_ms(), faults, echoes
+    )
 
 
 def measure_lateness(server: Server, cores: Cores, calls: int, seconds: float) -> Lateness:
@@ -508,9 +641,9 @@ def _environ(server: Server, calls: int) -> dict[str, str]:
     return {"HTTP_SERVER_PORT": "0", "MAX_STREAMS": most, "TRANSCRIBER": "off", **dict(server.environ)}
 
 
-def _warm_up(url: str) -> None:
+def _warm_up(url: str, *, two_way: bool = False) -> None:
     """Make one short call, so that what a server loads only once is not counted as a call's memory."""
-    load = Load(url, 1, 0.2)
+    load = Load(url, 1, 0.2, two_way=two_way)
     load.settle()
     load.speak()
     load.hang_up()
@@ -544,9 +677,9 @@ def main(arguments: list[str] | None = None) -> int:
     os.sched_setaffinity(0, {cores.load})
     try:
         if options.url:
-            _only_load(options.url, options.calls, options.seconds)
+            _only_load(options.url, options)
         else:
-            _compare(_servers(options.against), cores, options)
+            _compare(_servers(options.against, echo=options.echo), cores, options)
     except ServerError as error:
         print(f"Failed: {error}", file=sys.stderr)
         return 1
@@ -565,6 +698,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=20, metavar="N", help="how long each run is measured (20)")
     add("--rounds", type=int, default=3, metavar="N", help="runs of each server, in turn (3)")
     add("--against", type=_names, default=[], metavar="NAME,...", help=f"all, or of {', '.join(AGAINST)}")
+    add("--echo", action="store_true", help="two-way calls to /echo: each message comes back")
     add("--url", metavar="ws://...", help="only make the calls, to a server that runs already")
     return parser
 
@@ -586,18 +720,21 @@ def _allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def _servers(names: list[str]) -> list[Server]:
+def _servers(names: list[str], *, echo: bool) -> list[Server]:
     servers = [OURS]
     for peer in (AGAINST[name] for name in names):
-        if missing := peer.missing():
+        if echo and not peer.echoes:
+            print(f"{peer.name} is left out, it has no /echo here")
+        elif missing := peer.missing():
             print(f"{peer.name} is left out, not installed: {', '.join(missing)}")
         else:
             servers.append(peer)
     return servers
 
 
-def _only_load(url: str, calls: int, seconds: float) -> None:
-    load = Load(url, calls, seconds)
+def _only_load(url: str, options: argparse.Namespace) -> None:
+    calls, seconds = options.calls, options.seconds
+    load = Load(url, calls, seconds, two_way=options.echo)
     load.settle()
     load.speak()
     load.hang_up()
@@ -611,7 +748,7 @@ def _compare(servers: list[Server], cores: Cores, options: argparse.Namespace) -
     runs: dict[str, list[Run]] = {server.name: [] for server in servers}
     for n in range(options.rounds):
         for server in servers:
-            run = measure(server, cores, options.calls, options.seconds)
+            run = measure(server, cores, options.calls, options.seconds, two_way=options.echo)
             runs[server.name].append(run)
             print(
                 f"round {n + 1}  {server.name:<12}{run.cpu_us:8.2f} µs a message {run.share:7.1%} of a core"
@@ -621,14 +758,26 @@ def _compare(servers: list[Server], cores: Cores, options: argparse.Namespace) -
             _warn(run.faults)
     lateness = {}
     for server in servers:
-        late = lateness[server.name] = measure_lateness(server, cores, options.calls, options.seconds)
+        echoes = [run.echoes for run in runs[server.name] if run.echoes]
+        late = lateness[server.name] = (
+            _median(echoes) if echoes else measure_lateness(server, cores, options.calls, options.seconds)
+        )
         print(
             f"lateness {server.name:<12} p50 {late.p50:.2f}  p99 {late.p99:.2f}  max {late.most:.2f} ms",
             flush=True,
         )
-        _warn(late.faults)
+        if not options.echo:
+            _warn(late.faults)
     print()
     _print_table(runs, lateness)
+
+
+def _median(rounds: list[Lateness]) -> Lateness:
+    """Return the median of each figure of the rounds."""
+    p50, p99, most = (
+        statistics.median(getattr(late, part) for late in rounds) for part in ("p50", "p99", "most")
+    )
+    return Lateness(p50, p99, most, [])
 
 
 def _describe(servers: list[Server], cores: Cores) -> None:

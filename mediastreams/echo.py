@@ -49,8 +49,10 @@ def talk_back(ws: WebSocket) -> None:
                 logger.info("Stream %s: its caller hears an echo", stream.name)
                 _begin(stream)
             elif data.event == "media":
-                with contextlib.suppress(SendError):  # a peer may send anything, also a file's header
+                try:
                     stream.playback.media(data.media.payload)
+                except SendError:  # a peer may send anything, also a file's header
+                    continue
             elif data.event == "dtmf":
                 digit = printable(data.dtmf.shown)
                 extra = {"event": "dtmf"}

@@ -9,9 +9,11 @@ from support.server import ROOT, run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
-def test_a_short_run():
-    result = run("bench/calls.py", "--calls", "2", "--seconds", "1", "--rounds", "1")
+@pytest.mark.parametrize("options", [(), ("--echo",)])
+def test_a_short_run(options):
+    result = run("bench/calls.py", "--calls", "2", "--seconds", "1", "--rounds", "1", *options)
     assert result.returncode == 0, result.stderr
+    assert "did not come back" not in result.stdout
     assert re.search(
         r"^\| app\.py(?: \*)? \| [\d.]+ \| 1\.00 \| [\d.]+% \| -?[\d.]+ \| ([\d.]+ \| ?){3}$",
         result.stdout,
@@ -34,6 +36,22 @@ def test_a_short_transcript():
         r"server \d+ MB, its engine \d+ MB resident; [\d.]+% and [\d.]+% of a core",
     ):
         assert re.search(f"^{line}$", result.stdout, re.M), result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
+def test_a_short_soak():
+    result = run("bench/soak.py", "--calls", "3", "--seconds", "4", "--every", "1", "--max-slope", "1000000")
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^\| \d+ \| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \| \d+ \| \d+ \|$", result.stdout, re.M)
+    assert len(rows) >= 3
+    assert re.search(r"^\d+ calls, \d+ of them dropped\nserver [+-][\d.]+ MB an hour$", result.stdout, re.M)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
+def test_a_soak_that_grows_fails():
+    result = run("bench/soak.py", "--calls", "1", "--seconds", "3", "--every", "1", "--max-slope", "-1000000")
+    assert result.returncode == 1
+    assert "Failed: the server grows by more than -1e+06 MB an hour" in result.stderr
 
 
 def test_its_readme_names_every_peer():

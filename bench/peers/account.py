@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,28 @@ def _write(path: Path) -> None:
     path.write_text(json.dumps({sid: list(times) for sid, times in handled.items()}))
 
 
-class Account:
-    """One call's account: chunks and bytes of each track, and the messages lost."""
+def _dumps(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"))
 
-    def __init__(self, loads: Callable[[Any], Any] = json.loads) -> None:
+
+class Account:
+    """One call's account: chunks and bytes of each track, and the messages lost.
+
+    Where it `echoes`, `answers` holds the messages to send after each that was received, as
+    `mediastreams/echo.py` sends them.
+    """
+
+    answers: Sequence[Any] = ()
+
+    def __init__(
+        self,
+        echoes: bool,
+        loads: Callable[[Any], Any] = json.loads,
+        dumps: Callable[[Any], Any] = _dumps,
+    ) -> None:
+        self._echoes = echoes
         self._loads = loads
+        self._dumps = dumps
         self._received = 0
         self._lost = 0
         self._next = 1
@@ -65,6 +82,8 @@ class Account:
                 logger.info("Media message: %d bytes", len(payload))
             track[0] += 1
             track[1] += len(payload)
+            if self._echoes:
+                self.answers = (self._media(message["streamSid"], payload),)
             if self._times is not None:
                 self._times[number] = time.monotonic_ns()
             return True
@@ -73,6 +92,12 @@ class Account:
             if LATENESS:
                 self._times = array("q", bytes(8 * (int(start["customParameters"]["messages"]) + 1)))
                 handled[start["callSid"]] = self._times
+            if self._echoes:
+                sid = message["streamSid"]
+                mark = {"event": "mark", "streamSid": sid, "mark": {"name": "echo begins"}}
+                self.answers = self._media(sid, b"\xff" * 8000), self._dumps(mark)
+        else:
+            self.answers = ()
         if event != "connected":
             self._count(message)
         logger.info("%s Message received: %s", event.capitalize(), message)
@@ -83,6 +108,10 @@ class Account:
         tracks = [f"{name} {chunks} chunks, {size} bytes" for name, (chunks, size) in self._tracks.items()]
         logger.info("Connection closed. Received a total of %d messages", self._received)
         logger.info("Stream: %s; %d messages lost", "; ".join(tracks), self._lost)
+
+    def _media(self, sid: str, payload: bytes) -> Any:
+        encoded = binascii.b2a_base64(payload, newline=False).decode()
+        return self._dumps({"event": "media", "streamSid": sid, "media": {"payload": encoded}})
 
     def _count(self, message: dict[str, Any]) -> int:
         number = int(message["sequenceNumber"])

@@ -9,7 +9,7 @@ async def media(request: web.Request) -> web.WebSocketResponse:
     """Take one call."""
     ws = web.WebSocketResponse(compress=False)
     await ws.prepare(request)
-    account = Account()
+    account = Account(echoes=False)
     async for message in ws:
         if message.type is not WSMsgType.TEXT or not account.receive(message.data):
             break

@@ -12,13 +12,15 @@ app = FastAPI()
 
 
 @app.websocket("/media")
+@app.websocket("/echo")
 async def media(ws: WebSocket) -> None:
     """Take one call."""
     await ws.accept()
-    account = Account()
+    account = Account(ws.url.path == "/echo")
     try:
         while account.receive(await ws.receive_text()):
-            pass
+            for answer in account.answers:
+                await ws.send_text(answer)
         await ws.close()
     except WebSocketDisconnect:
         pass

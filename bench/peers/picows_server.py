@@ -9,14 +9,19 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 class Media(WSListener):
     """One call."""
 
+    def __init__(self, echoes: bool) -> None:
+        self._echoes = echoes
+
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin the account."""
-        self._account = Account(orjson.loads)
+        self._account = Account(self._echoes, orjson.loads, orjson.dumps)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a message, or answer a Close."""
         if frame.msg_type == WSMsgType.TEXT:
             if self._account.receive(frame.get_payload_as_memoryview()):
+                for answer in self._account.answers:
+                    transport.send(WSMsgType.TEXT, answer)
                 return
             transport.send_close()
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -30,7 +35,7 @@ class Media(WSListener):
 
 def route(request: WSUpgradeRequest) -> Media | None:
     """Refuse other paths."""
-    return Media() if request.path == b"/media" else None
+    return Media(request.path == b"/echo") if request.path in (b"/media", b"/echo") else None
 
 
 async def main() -> None:

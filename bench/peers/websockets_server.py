@@ -9,16 +9,18 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
 async def media(ws: ServerConnection) -> None:
     """Take one call."""
-    account = Account()
+    account = Account(ws.request.path == "/echo")
     async for data in ws:
         if not account.receive(data):
             break
+        for answer in account.answers:
+            await ws.send(answer)
     account.close()
 
 
 def route(ws: ServerConnection, request: Request) -> Response | None:
     """Refuse other paths."""
-    return None if request.path == "/media" else ws.respond(HTTPStatus.NOT_FOUND, "")
+    return None if request.path in ("/media", "/echo") else ws.respond(HTTPStatus.NOT_FOUND, "")
 
 
 async def main() -> None:

@@ -25,6 +25,7 @@ Track = Literal["inbound", "outbound"]
 # Twilio counts from 0 or 1; 64 bits keep what a peer invents within what a file format can hold.
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
+_encode = msgspec.json.Encoder().encode
 _NUMBERS_AS_STRINGS = ("sequenceNumber", "chunk", "timestamp")
 _MAX_EVENT = 64
 _SECRET = "(not shown)"
@@ -251,7 +252,15 @@ class SendMediaMetadata(Metadata, forbid_unknown_fields=True):
     payload: bytes
 
 
-class SendMedia(Message, tag="media", forbid_unknown_fields=True):
+class SentMessage(Message):
+    """What the messages to Twilio share: they have no numbers to write as strings."""
+
+    def to_json(self) -> str:
+        """Return the message as the JSON text that goes over the WebSocket."""
+        return _encode(self).decode()
+
+
+class SendMedia(SentMessage, tag="media", forbid_unknown_fields=True):
     """Audio to play, after what Twilio has buffered already (at most 10 minutes)."""
 
     stream_sid: str
@@ -264,14 +273,14 @@ class SendMarkMetadata(Metadata, forbid_unknown_fields=True):
     name: str
 
 
-class SendMark(Message, tag="mark", forbid_unknown_fields=True):
+class SendMark(SentMessage, tag="mark", forbid_unknown_fields=True):
     """Asks for a `mark` when the audio sent before it was played or cleared."""
 
     stream_sid: str
     mark: SendMarkMetadata
 
 
-class SendClear(Message, tag="clear", forbid_unknown_fields=True):
+class SendClear(SentMessage, tag="clear", forbid_unknown_fields=True):
     """Empties the buffer; Twilio returns the marks that wait in it."""
 
     stream_sid: str

@@ -1,15 +1,20 @@
 """The live WebSockets of this process: how many there are, and whose turn it is to be read."""
 
+import selectors
 import time
 from typing import Any, Protocol
 
 from gevent.event import Event
 from gevent.hub import get_hub
+from gevent.monkey import get_original
 
 from mediastreams.server.clock import Clock, Watched
-from mediastreams.server.pacing import CHUNK_MS, TICK_MS
+from mediastreams.server.pacing import CHUNK_MS, SOON, TICK_MS
 
 FEW = 16  # so many cost 8 % of a core when each message wakes the server (bench/README.md)
+
+# Not gevent's, which would wait for the hub; this one is only asked.
+_Selector = get_original("selectors", "DefaultSelector")
 
 
 class Connection(Watched, Protocol):
@@ -17,6 +22,9 @@ class Connection(Watched, Protocol):
 
     awaits_turn: Any
     """The greenlet that waits for its turn, None where none does."""
+
+    def fileno(self) -> int:
+        """Return the descriptor of its socket."""
 
     def wake(self) -> None:
         """Let the greenlet that waits to receive look again."""
@@ -28,8 +36,9 @@ class Connection(Watched, Protocol):
 class Live:
     """The WebSockets that have joined and not left. For the server's thread.
 
-    While more than `FEW` are there, each is read in its turn (`pacing`). While they are few, and with
-    `gather_ms` 0, each is read when there is something to read.
+    While more than `FEW` are there, each is read in its turn: in so many ticks (`give_turn`), or soon after
+    something has come (`give_turn_soon`). While they are few, and with `gather_ms` 0, each is read when there
+    is something to read.
     """
 
     clock: Clock
@@ -50,6 +59,9 @@ class Live:
         # The turns of the next ticks: a ring, as long as the longest wait.
         self._ring: list[list[Connection]] = [[] for _ in range((gather_ms + CHUNK_MS) // TICK_MS + 2)]
         self._tick = 0
+        self._soon: set[Connection] = set()  # that get a turn when something has come
+        self._readable: selectors.BaseSelector  # tells of which of these; open while there are any
+        self._asked = 0  # the tick in which it was asked
         self._empty = Event()
         self._empty.set()
         self._ticks: Any = None
@@ -70,6 +82,11 @@ class Live:
         """Undo `join`."""
         self._websockets.remove(websocket)
         self.clock.leave(websocket)
+        if websocket in self._soon:
+            self._soon.remove(websocket)
+            self._readable.unregister(websocket)
+            if not self._soon:
+                self._readable.close()
         self._set_pace()
         if not self._websockets:
             self._ticks.close()
@@ -78,6 +95,18 @@ class Live:
     def give_turn(self, websocket: Connection, ticks: int) -> None:
         """Wake the WebSocket's receiver in so many ticks, unless something else does."""
         self._ring[(self._tick + ticks) % len(self._ring)].append(websocket)
+
+    def give_turn_soon(self, websocket: Connection) -> None:
+        """Wake the WebSocket's receiver at most 4 ms after something has come, unless something else does.
+
+        From then on it gets its turns so whenever it waits for one.
+        """
+        if websocket in self._soon:
+            return
+        if not self._soon:
+            self._readable = _Selector()
+        self._soon.add(websocket)
+        self._readable.register(websocket, selectors.EVENT_READ, websocket)
 
     def drain(self, code: int, reason: str) -> None:
         """Close all of them, because the server ends."""
@@ -113,7 +142,15 @@ class Live:
             place = self._tick % len(self._ring)
             turn, self._ring[place] = self._ring[place], []
             for websocket in turn:
-                greenlet = websocket.awaits_turn
-                if greenlet is not None:
-                    websocket.awaits_turn = None
-                    greenlet.switch()
+                _take_turn(websocket)
+        if self._soon and now - self._asked >= SOON:
+            self._asked = now
+            for key, _ in self._readable.select(0):
+                _take_turn(key.data)
+
+
+def _take_turn(websocket: Connection) -> None:
+    greenlet = websocket.awaits_turn
+    if greenlet is not None:
+        websocket.awaits_turn = None
+        greenlet.switch()

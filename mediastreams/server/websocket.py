@@ -7,9 +7,10 @@ greenlets that send interleave their frames.
 **Reading.** The greenlet that receives also reads the socket, never the hub: a slow application holds back
 its own peer only (TCP does the rest). Until it reads, that greenlet waits for one of two things:
 
-- for data, while few streams are live and on a stream that also sends;
+- for data, while few streams are live;
 - else for its turn (`connections`). Waking up is most of what a message costs, so each stream is read once in
-  a while, with the messages that have gathered.
+  a while, with the messages that have gathered. A stream that also sends has its turn at most 4 ms after a
+  message has come: many of them are read at one waking.
 
 **Writing.** `send` and the automatic answers to Ping and Close write whole frames, one after the other. What
 the socket does not take waits in the `SendBuffer`; `send` returns when all has left.
@@ -119,15 +120,20 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
         self._connection = handler.socket
         self._connection.settimeout(0)
+        # Else Nagle's algorithm holds a message back until the peer has acknowledged the one before it: up to
+        # 44 ms on a stream of 50 a second. A UNIX socket has no such algorithm.
+        with contextlib.suppress(OSError):
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         secure = isinstance(self._connection, SSLSocket)
         # The plain socket under gevent's spares 2 us a read.
         under = self._connection if secure else self._connection._sock
         self._recv = under.recv
         self._pending = under.pending if secure else None  # what TLS has decrypted and not handed out
-        self._readable = self._hub.loop.io(under.fileno(), _READ)
+        self._fileno: int = under.fileno()
+        self._readable = self._hub.loop.io(self._fileno, _READ)
         self._deadlines = Deadlines(idle_seconds, live.clock.now())
         self._has_received = False  # since the last look
-        self._unsent = SendBuffer(under.send, under.fileno())
+        self._unsent = SendBuffer(under.send, self._fileno)
 
         self._frames = FrameReader(max_message_bytes)
         self._schedule = ReadSchedule(live.gather_ms)
@@ -216,6 +222,10 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         if self._frames.pings:
             self._answer_pings()
 
+    def fileno(self) -> int:
+        """Return the descriptor of its socket."""
+        return self._fileno
+
     def wake(self) -> None:
         """Let the greenlet that waits in `receive` look again. For the hub to call."""
         greenlet = self.awaits_turn or self._awaits_data
@@ -244,7 +254,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         unread data would reset the connection, and our Close might be lost with it.
         """
         self.close()
-        self._also_sends = True  # from here on it waits for data: no other stream is to be read with it
+        self._also_sends = True  # from here on it waits for data, not for messages to gather
         gevent.sleep(0)  # a greenlet of the application that still waits in receive gets its None now
         try:
             with gevent.Timeout(CLOSE_SECONDS, False):  # type: ignore[arg-type]
@@ -275,9 +285,12 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """Wait until there is something to read, or for the next turn, or until another greenlet wakes us."""
         if self._is_awaited:
             raise RuntimeError("another greenlet receives from this WebSocket")
-        if self._live.gathering and not self._also_sends:
+        if self._live.gathering:
             self.awaits_turn = getcurrent()
-            self._live.give_turn(self, self._schedule.ticks(self._gathered))
+            if self._also_sends:
+                self._live.give_turn_soon(self)
+            else:
+                self._live.give_turn(self, self._schedule.ticks(self._gathered))
             self._gathered = 0
             try:
                 self._hub.switch()

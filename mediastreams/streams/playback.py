@@ -82,10 +82,11 @@ class Playback:
         """
         if not self._format.is_decodable:
             raise SendError(f"media can be sent as mu-law only, and this stream is {self._format}")
-        if not isinstance(payload, bytes | bytearray | memoryview):
-            raise SendError(f"media must be bytes of mu-law, not {type(payload).__name__}")
-        payload = bytes(payload)
-        if payload[:4] == b"RIFF" and payload[8:12] == b"WAVE":
+        if type(payload) is not bytes:  # what is heard is; the rest takes a third of the time
+            if not isinstance(payload, bytes | bytearray | memoryview):
+                raise SendError(f"media must be bytes of mu-law, not {type(payload).__name__}")
+            payload = bytes(payload)
+        if payload.startswith(b"RIFF") and payload[8:12] == b"WAVE":
             raise SendError("media must be mu-law without a file's header, which Twilio plays as noise")
         if not payload:
             return

@@ -9,6 +9,7 @@ Started by the server, as `python -m mediastreams.transcription.moonshine` (`pro
 
 import os
 import threading
+import time
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from mediastreams.transcription import process_protocol
 MIN_DECODED = RATE // 5  # bytes: less is not worth a decode, unless it is the last
 MAX_DECODED = 2 * RATE  # bytes at once
 MAX_PENDING = 30 * RATE  # bytes
+MAX_LATE = 4.0  # seconds after the end of a track in which its last texts may come
 MAX_LINES = 20  # then, at a pause, the recogniser gets a new stream: it returns all lines each time
 
 
@@ -27,7 +29,8 @@ class Decoder:
 
     def __init__(self, number: int, recogniser: "Recogniser") -> None:
         self.number = number
-        self.ended = False
+        # How long its texts are waited for, on the monotonic clock; known when its audio has ended.
+        self.until = float("inf")
         self.dropped = 0
         self._pending = bytearray()
         self._recogniser = recogniser
@@ -36,6 +39,11 @@ class Decoder:
         self._began = 0  # samples of the track before those of the stream
         self._decoded = 0  # samples, with those that were dropped
         self._completed: set[int] = set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its audio has ended."""
+        return self.until < float("inf")
 
     @property
     def urgency(self) -> int:
@@ -70,6 +78,12 @@ class Decoder:
         if last or (len(lines) >= MAX_LINES and lines[-1].is_complete):
             self._end_stream()
         return last
+
+    def give_up(self) -> None:
+        """Drop what is pending, and the stream."""
+        self.dropped += len(self._pending)
+        if self._stream is not None:
+            self._stream.close()
 
     def _end_stream(self) -> None:
         if self._stream is not None:
@@ -137,7 +151,11 @@ def _read(source: BinaryIO, frames: Frames) -> None:
 
 
 def serve(frames: Frames, recogniser: Recogniser) -> None:
-    """Decode the tracks, the busiest first, until the input ends."""
+    """Decode the tracks, the busiest first, until the input ends.
+
+    A track that has ended `MAX_LATE` seconds ago is given up: the server no longer waits for it, and where
+    more audio comes than can be decoded, such tracks would gather without end.
+    """
     tracks: dict[int, Decoder] = {}
     while True:
         is_idle = not any(track.urgency for track in tracks.values())
@@ -151,13 +169,22 @@ def serve(frames: Frames, recogniser: Recogniser) -> None:
                 tracks[number] = Decoder(number, recogniser)
             track = tracks[number]
             if kind == process_protocol.END:
-                track.ended = True
+                track.until = time.monotonic() + MAX_LATE
             else:
                 track.feed(audio)
-        busiest = max(tracks.values(), key=lambda track: track.urgency)
-        if busiest.urgency and busiest.decode():
-            process_protocol.write(id=busiest.number, ended=True, dropped=busiest.dropped / RATE)
-            del tracks[busiest.number]
+        now = time.monotonic()
+        late = [track for track in tracks.values() if track.until < now]
+        for track in late:
+            track.give_up()
+            _end(track, tracks)
+        busiest = max(tracks.values(), key=lambda track: track.urgency, default=None)
+        if busiest is not None and busiest.urgency and busiest.decode():
+            _end(busiest, tracks)
+
+
+def _end(track: Decoder, tracks: dict[int, Decoder]) -> None:
+    process_protocol.write(id=track.number, ended=True, dropped=track.dropped / RATE)
+    del tracks[track.number]
 
 
 def main() -> int:

@@ -1,5 +1,8 @@
 """Who is live, and whose turn it is, with connections that only note what is done to them."""
 
+import os
+import socket
+
 import gevent
 import pytest
 
@@ -9,8 +12,20 @@ from mediastreams.server.connections import FEW, Live
 
 class Connection:
     def __init__(self):
+        self._socket, self.peer = socket.socketpair()
         self.awaits_turn = None
         self.done = []
+
+    @property
+    def turns(self):
+        return self.done.count("turn")
+
+    def fileno(self):
+        return self._socket.fileno()
+
+    def end(self):
+        self._socket.close()
+        self.peer.close()
 
     def wake(self):
         self.done.append("wake")
@@ -24,11 +39,14 @@ class Connection:
         self.done.append((code, reason))
 
     def wait_for_turn(self, live, ticks):
-        """Wait as a WebSocket does, in a greenlet of its own; returns that."""
+        """Wait as a WebSocket does, `ticks` None as one that also sends, in a greenlet; returns that."""
 
         def wait():
             self.awaits_turn = gevent.getcurrent()
-            live.give_turn(self, ticks)
+            if ticks is None:
+                live.give_turn_soon(self)
+            else:
+                live.give_turn(self, ticks)
             gevent.get_hub().switch()
             self.done.append("turn")
 
@@ -57,6 +75,7 @@ def join():
     for live, connection in joined:
         if connection in live._websockets:
             live.leave(connection)
+        connection.end()
 
 
 def test_how_many(join):
@@ -88,6 +107,39 @@ def test_a_turn_comes_once_and_in_its_time(join):
     assert (early.done, late.done) == (["turn"], [])
     assert len(gevent.joinall(waiting, timeout=10)) == 2
     assert late.done == ["turn"]
+
+
+def test_a_turn_comes_soon_after_data(join):
+    live = Live(1000)
+    members = join(live, FEW + 1)
+    one, other = members[:2]
+    waiting = [one.wait_for_turn(live, None), other.wait_for_turn(live, None)]
+    one.peer.send(b"a message")
+    waiting[0].join(10)
+    assert (one.turns, other.turns) == (1, 0)
+    gevent.sleep(0.05)  # it has something to read and waits for no turn
+    assert one.turns == 1
+    again = one.wait_for_turn(live, None)
+    again.join(10)
+    assert (one.turns, other.turns) == (2, 0)
+    other.peer.close()  # an end is something to read
+    waiting[1].join(10)
+    assert other.turns == 1
+
+
+def test_those_that_left_get_no_turn_and_leave_no_descriptor(join):
+    live = Live(1000)
+    members = join(live, FEW + 1)
+    before = set(os.listdir("/dev/fd"))
+    for _ in range(2):
+        waiting = [each.wait_for_turn(live, None) for each in members[:2]]
+        for each in members[:2]:
+            live.leave(each)
+            gevent.get_hub().loop.run_callback(each.take_turn)
+        gevent.joinall(waiting, timeout=10, raise_error=True)
+        assert set(os.listdir("/dev/fd")) == before
+        for each in members[:2]:
+            live.join(each)
 
 
 def test_nobody_waits_for_a_turn_when_few_are_left(join):

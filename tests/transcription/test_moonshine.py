@@ -8,10 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from queue import SimpleQueue
+from types import SimpleNamespace
 
+import numpy
 import pytest
 from support.provider import shown
 from support.server import SECONDS, run_caller, sounds_like
+
+from mediastreams.transcription import moonshine
+from mediastreams.transcription.process_protocol import AUDIO, END
 
 # What the caller's sample says.
 CALLER, CALLEE = "Hello, this is a simulated call.", "I can hear you loud and clear."
@@ -52,6 +58,48 @@ def is_running(pid):
         return False
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0] != "Z"
+
+
+class Recogniser:
+    """Notes what is decoded, and hears nothing."""
+
+    soxr = SimpleNamespace(
+        ResampleStream=lambda *_, **__: SimpleNamespace(resample_chunk=lambda samples, last: samples)
+    )
+
+    def __init__(self):
+        self.heard = []
+
+    def samples(self, audio):
+        return numpy.frombuffer(audio, "u1")
+
+    def new_stream(self):
+        nothing = SimpleNamespace(lines=[])
+        return SimpleNamespace(
+            add_audio=lambda samples, _rate: self.heard.extend(samples),
+            update_transcription=lambda: nothing,
+            stop=lambda: nothing,
+            close=lambda: None,
+        )
+
+
+@pytest.mark.parametrize(("max_late", "heard", "dropped"), [(4, 800, 0), (-1, 0, 0.1)])
+def test_a_track_for_which_nobody_waits_is_given_up(monkeypatch, max_late, heard, dropped):
+    written = []
+    monkeypatch.setattr(moonshine, "MAX_LATE", max_late)
+    frames = SimpleQueue()
+    frames.put((7, AUDIO, b"\x01" * 800))
+    frames.put((7, END, b""))
+    recogniser = Recogniser()
+
+    def note(**event):
+        written.append(event)
+        frames.put(None)  # the end of the input
+
+    monkeypatch.setattr(moonshine.process_protocol, "write", note)
+    moonshine.serve(frames, recogniser)
+    assert written == [{"id": 7, "ended": True, "dropped": dropped}]
+    assert len(recogniser.heard) == heard
 
 
 @needs_engine
