@@ -46,6 +46,8 @@ COMMANDS = {
         "bench/README.md",
         "Run it",
     ): "tests/test_bench.py runs it short; the other servers are not installed here",
+    ("bench/README.md", "Two-way calls"): "tests/test_bench.py runs it short, without the other servers",
+    ("bench/README.md", "Whether a server grows"): "tests/test_bench.py runs it short",
     (
         "bench/README.md",
         "How right and how late the transcripts are",

@@ -9,7 +9,7 @@ from gevent.hub import get_hub
 from gevent.monkey import get_original
 
 from mediastreams.server.clock import Clock, Watched
-from mediastreams.server.pacing import CHUNK_MS, SOON, TICK_MS
+from mediastreams.server.pacing import CHUNK_MS, TICK_MS
 
 FEW = 16  # so many cost 8 % of a core when each message wakes the server (bench/README.md)
 
@@ -61,7 +61,6 @@ class Live:
         self._tick = 0
         self._soon: set[Connection] = set()  # that get a turn when something has come
         self._readable: selectors.BaseSelector  # tells of which of these; open while there are any
-        self._asked = 0  # the tick in which it was asked
         self._empty = Event()
         self._empty.set()
         self._ticks: Any = None
@@ -97,7 +96,7 @@ class Live:
         self._ring[(self._tick + ticks) % len(self._ring)].append(websocket)
 
     def give_turn_soon(self, websocket: Connection) -> None:
-        """Wake the WebSocket's receiver at most 4 ms after something has come, unless something else does.
+        """Wake the WebSocket's receiver at most 2 ms after something has come, unless something else does.
 
         From then on it gets its turns so whenever it waits for one.
         """
@@ -143,8 +142,7 @@ class Live:
             turn, self._ring[place] = self._ring[place], []
             for websocket in turn:
                 _take_turn(websocket)
-        if self._soon and now - self._asked >= SOON:
-            self._asked = now
+        if self._soon:
             for key, _ in self._readable.select(0):
                 _take_turn(key.data)
 

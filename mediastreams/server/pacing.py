@@ -4,7 +4,6 @@ import sys
 
 TICK_MS = 2
 CHUNK_MS = 20  # how often Twilio sends a message of a track, as observed
-SOON = 2  # ticks: how long what has come on a stream that also sends may wait
 PROBE = 32  # reads until one is early on purpose
 
 

@@ -9,7 +9,7 @@ its own peer only (TCP does the rest). Until it reads, that greenlet waits for o
 
 - for data, while few streams are live;
 - else for its turn (`connections`). Waking up is most of what a message costs, so each stream is read once in
-  a while, with the messages that have gathered. A stream that also sends has its turn at most 4 ms after a
+  a while, with the messages that have gathered. A stream that also sends has its turn at most 2 ms after a
   message has come: many of them are read at one waking.
 
 **Writing.** `send` and the automatic answers to Ping and Close write whole frames, one after the other. What
