@@ -3,19 +3,26 @@
 import importlib.util
 import json
 import math
+import os
 import random
 import re
+import signal
 import struct
+import time
 import wave
 
 import pytest
 from support.caller import call
-from support.server import ROOT, run_caller
+from support.server import ROOT, SECONDS, run_caller
 from support.sound import channels_of, plain
+from support.streams import SID, start
 from support.terminal import OnTerminal, pty
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from mediastreams.audio import mulaw
 from mediastreams.caller import SAMPLE, sound_file
+from mediastreams.protocol.messages import Media, MediaFormat, MediaMetadata
 
 RATE = 16000
 NAME = "audio/l16"
@@ -115,6 +122,27 @@ class TestAnotherEncoding:
         printed = recorder.stop()
         assert f"{size} bytes of {NAME} kept in {path}" in printed
         assert printed.count(LINE) == printed.count("WARNING in stream") == 1
+
+    def test_killed_in_the_middle_it_has_what_had_come(self, recorder, folder, raw):
+        media_format = MediaFormat(NAME, RATE)
+        said = raw.read_bytes()
+        payloads = [said[i : i + 640] for i in range(0, len(said), 640)]
+        with connect(recorder.url, compression=None) as ws:
+            ws.send(start(media_format=media_format).to_json())
+            for n, payload in enumerate(payloads):
+                chunk = MediaMetadata(chunk=n + 1, timestamp=20 * n, payload=payload)
+                ws.send(Media(n + 2, chunk, SID).to_json())
+            deadline = time.monotonic() + SECONDS
+            while not (files := list(folder.glob("*.raw"))) or files[0].stat().st_size < len(said):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)  # what is waited for is the file
+            os.killpg(recorder.process.pid, signal.SIGKILL)
+            with pytest.raises(ConnectionClosed):
+                ws.recv(SECONDS)
+        assert files[0].read_bytes() == said
+        account = account_of(folder)
+        assert (account["mediaFormat"]["encoding"], account["raw"]) == (NAME, {"inbound": files[0].name})
+        assert account["end"] is None
 
     def test_two_tracks_have_a_file_each(self, recorder, folder, raw):
         call(recorder.url, "--encoding", NAME, "--audio", str(raw), "--track", "both_tracks", "--fast")
