@@ -31,7 +31,7 @@ _MAX_EVENT = 64
 _SECRET = "(not shown)"
 
 MULAW = "audio/x-mulaw"
-SAMPLE_RATES = range(1_000, 192_001)  # that are taken for one
+SAMPLE_RATES = range(1_000, 48_001)  # that are taken for one
 
 
 class MessageError(MediaStreamsError):

@@ -19,7 +19,6 @@ from functools import partial
 from urllib.parse import quote, urlencode, urlsplit
 
 from mediastreams.audio import mulaw
-from mediastreams.audio.timeline import RATE
 from mediastreams.transcription.provider import Provider
 from mediastreams.transcription.session import Backlog, SessionError
 from mediastreams.transcription.websocket_session import converse, open_websocket
@@ -63,7 +62,7 @@ class Amazon(Provider):
 
     async def session(self, backlog: Backlog) -> None:
         """Send the chunks as audio events and read the texts, until Amazon ends the connection."""
-        query = {"language-code": self._language, "media-encoding": "pcm", "sample-rate": str(RATE)}
+        query = {"language-code": self._language, "media-encoding": "pcm", "sample-rate": str(backlog.rate)}
         url = presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC))
         async with open_websocket(url, {}) as websocket:
             await converse(websocket, _audio_events(backlog), partial(_read_event, backlog))

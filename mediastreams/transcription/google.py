@@ -20,7 +20,6 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import speech_v1 as speech
 from google.cloud.speech_v1.services.speech import SpeechClient
 
-from mediastreams.audio.timeline import RATE
 from mediastreams.transcription.provider import PATIENCE, Provider
 from mediastreams.transcription.session import Backlog, SessionError
 
@@ -37,15 +36,7 @@ class Google(Provider):
 
     def __init__(self, endpoint: str | None = None, language: str = "en-US") -> None:
         super().__init__()
-        self._config = speech.StreamingRecognitionConfig(
-            config=speech.RecognitionConfig(
-                encoding=speech.RecognitionConfig.AudioEncoding.MULAW,
-                sample_rate_hertz=RATE,
-                language_code=language,
-                enable_word_time_offsets=True,
-            ),
-            interim_results=True,
-        )
+        self._language = language
         if endpoint and endpoint.startswith("http://"):
             transport = SpeechClient.get_transport_class("grpc")(
                 channel=grpc.insecure_channel(endpoint.removeprefix("http://")),
@@ -56,11 +47,23 @@ class Google(Provider):
             options = ClientOptions(api_endpoint=endpoint.removeprefix("https://") if endpoint else None)
             self._client = SpeechClient(client_options=options)
 
+    def _config(self, rate: int) -> speech.StreamingRecognitionConfig:
+        return speech.StreamingRecognitionConfig(
+            config=speech.RecognitionConfig(
+                encoding=speech.RecognitionConfig.AudioEncoding.MULAW,
+                sample_rate_hertz=rate,
+                language_code=self._language,
+                enable_word_time_offsets=True,
+            ),
+            interim_results=True,
+        )
+
     async def session(self, backlog: Backlog) -> None:
         """Send the chunks and add the texts, until Google has sent the last."""
         responses: asyncio.Queue[Any] = asyncio.Queue(16)
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._hold, args=(backlog.chunks(), responses, loop), daemon=True).start()
+        arguments = backlog.chunks(), backlog.rate, responses, loop
+        threading.Thread(target=self._hold, args=arguments, daemon=True).start()
         begin = 0.0
         while (response := await responses.get()) is not None:
             if isinstance(response, Exception):
@@ -77,7 +80,11 @@ class Google(Provider):
                 begin = end
 
     def _hold(
-        self, chunks: AsyncIterator[bytes], responses: asyncio.Queue[Any], loop: asyncio.AbstractEventLoop
+        self,
+        chunks: AsyncIterator[bytes],
+        rate: int,
+        responses: asyncio.Queue[Any],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Hold a session, in its thread: put the responses, then None or the error that has ended it."""
 
@@ -88,7 +95,7 @@ class Google(Provider):
             return await anext(chunks, None)
 
         def requests() -> Iterator[Any]:
-            yield speech.StreamingRecognizeRequest(streaming_config=self._config)
+            yield speech.StreamingRecognizeRequest(streaming_config=self._config(rate))
             while (chunk := wait(next_chunk())) is not None:
                 yield speech.StreamingRecognizeRequest(audio_content=chunk)
 

@@ -14,27 +14,31 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from mediastreams.audio import mulaw
-from mediastreams.audio.timeline import RATE
 from mediastreams.transcription import process_protocol
 
-MIN_DECODED = RATE // 5  # bytes: less is not worth a decode, unless it is the last
-MAX_DECODED = 2 * RATE  # bytes at once
-MAX_PENDING = 30 * RATE  # bytes
+RATE = 16000  # samples a second, of what the recogniser is fed
+MIN_DECODED = 0.2  # seconds: less is not worth a decode, unless it is the last
+MAX_DECODED = 2  # seconds at once
+MAX_PENDING = 30  # seconds
 MAX_LATE = 4.0  # seconds after the end of a track in which its last texts may come
 MAX_LINES = 20  # then, at a pause, the recogniser gets a new stream: it returns all lines each time
 
 
 class Decoder:
-    """One track: its pending audio, and the recogniser's stream. Only the main thread uses it."""
+    """One track: its pending audio, and the recogniser's stream. Only the main thread uses it.
 
-    def __init__(self, number: int, recogniser: "Recogniser") -> None:
+    `rate` is that of the audio, in samples a second.
+    """
+
+    def __init__(self, number: int, recogniser: "Recogniser", rate: int) -> None:
         self.number = number
+        self.rate = rate
         # How long its texts are waited for, on the monotonic clock; known when its audio has ended.
         self.until = float("inf")
         self.dropped = 0
         self._pending = bytearray()
         self._recogniser = recogniser
-        self._resampler = recogniser.soxr.ResampleStream(RATE, 2 * RATE, 1, dtype="float32")
+        self._resampler = recogniser.soxr.ResampleStream(rate, RATE, 1, dtype="float32")
         self._stream: Any = None
         self._began = 0  # samples of the track before those of the stream
         self._decoded = 0  # samples, with those that were dropped
@@ -48,13 +52,13 @@ class Decoder:
     @property
     def urgency(self) -> int:
         """Bytes of pending audio; 0 when it can wait for more."""
-        pending = len(self._pending)
-        return pending + MIN_DECODED if self.ended else pending if pending >= MIN_DECODED else 0
+        pending, least = len(self._pending), int(MIN_DECODED * self.rate)
+        return pending + least if self.ended else pending if pending >= least else 0
 
     def feed(self, audio: bytes) -> None:
         """Keep audio to be decoded; beyond 30 s the oldest is dropped."""
         self._pending += audio
-        excess = len(self._pending) - MAX_PENDING
+        excess = len(self._pending) - MAX_PENDING * self.rate
         if excess > 0:
             self._end_stream()
             del self._pending[:excess]
@@ -66,13 +70,13 @@ class Decoder:
         if self._stream is None:
             self._began = self._decoded
             self._stream = self._recogniser.new_stream()
-        audio = bytes(self._pending[:MAX_DECODED])
+        audio = bytes(self._pending[: MAX_DECODED * self.rate])
         del self._pending[: len(audio)]
         self._decoded += len(audio)
         last = self.ended and not self._pending
         samples = self._resampler.resample_chunk(self._recogniser.samples(audio), last=last)
         if len(samples):
-            self._stream.add_audio(samples.tolist(), 2 * RATE)
+            self._stream.add_audio(samples.tolist(), RATE)
         lines = self._stream.update_transcription().lines
         self._write(lines)
         if last or (len(lines) >= MAX_LINES and lines[-1].is_complete):
@@ -99,7 +103,7 @@ class Decoder:
                 continue
             if is_final:
                 self._completed.add(line.line_id)
-            start = self._began / RATE + line.start_time
+            start = self._began / self.rate + line.start_time
             process_protocol.write(
                 id=self.number, text=line.text, final=is_final, start=start, end=start + line.duration
             )
@@ -141,7 +145,7 @@ class Recogniser:
         return stream
 
 
-Frames = SimpleQueue[tuple[int, int, bytes] | None]  # None is the end of the input
+Frames = SimpleQueue[tuple[int, int, int, bytes] | None]  # None is the end of the input
 
 
 def _read(source: BinaryIO, frames: Frames) -> None:
@@ -164,9 +168,9 @@ def serve(frames: Frames, recogniser: Recogniser) -> None:
             if frame is None:
                 return
             is_idle = False
-            number, kind, audio = frame
+            number, kind, rate, audio = frame
             if number not in tracks:
-                tracks[number] = Decoder(number, recogniser)
+                tracks[number] = Decoder(number, recogniser, rate)
             track = tracks[number]
             if kind == process_protocol.END:
                 track.until = time.monotonic() + MAX_LATE
@@ -183,7 +187,7 @@ def serve(frames: Frames, recogniser: Recogniser) -> None:
 
 
 def _end(track: Decoder, tracks: dict[int, Decoder]) -> None:
-    process_protocol.write(id=track.number, ended=True, dropped=track.dropped / RATE)
+    process_protocol.write(id=track.number, ended=True, dropped=track.dropped / track.rate)
     del tracks[track.number]
 
 

@@ -33,7 +33,7 @@ _MAX_CRASHES = 3  # one after the other, each within _SOON seconds of its start
 _SOON = 10.0
 # Bytes of audio. A frame of at most PIPE_BUF bytes never goes into a full pipe in part.
 _MAX_FRAME = min(3200, getattr(select, "PIPE_BUF", 512) - HEADER.size)
-_MAX_SILENCE = RATE  # samples that stand for missing audio: a recogniser then ends its sentence
+_MAX_SILENCE = 1  # second that stands for missing audio: a recogniser then ends its sentence
 _PIPE_BYTES = 1 << 20  # for the audio of many calls until the process is up; 64 kB is a second of eight
 
 # Receives a text, whether it is final, the positions of its begin and end (samples on the call's timeline),
@@ -62,14 +62,14 @@ class EngineProcess:
         self._crashes = 0
         self._is_off = False
 
-    def recognise(self, name: str, position: int, on_text: OnText) -> "Recognition":
+    def recognise(self, name: str, position: int, on_text: OnText, rate: int = RATE) -> "Recognition":
         """Begin to recognise one track from `position` on, and start the process when it is not running.
 
-        `name` identifies the track in the log.
+        `name` identifies the track in the log; `rate` is in samples a second.
         """
         with self._lock:
             self._last_number += 1
-            track = Recognition(self, self._last_number, name, position, on_text)
+            track = Recognition(self, self._last_number, name, position, on_text, rate)
             if self._is_off:
                 track.is_finished = True
                 return track
@@ -164,7 +164,7 @@ class EngineProcess:
 
 
 class Recognition:
-    """One track of an engine process, with positions in samples at 8 kHz on the call's timeline.
+    """One track of an engine process, with positions on the call's timeline, in samples at `rate`.
 
     The consumer's thread calls `add`, `flush` and `finish`, the engine's thread the rest, and `on_text`.
     """
@@ -177,7 +177,13 @@ class Recognition:
     """Whether the last text has come."""
 
     def __init__(
-        self, engine: "EngineProcess", number: int, name: str, position: int, on_text: OnText
+        self,
+        engine: "EngineProcess",
+        number: int,
+        name: str,
+        position: int,
+        on_text: OnText,
+        rate: int = RATE,
     ) -> None:
         self.dropped = 0.0
         self.is_finishing = self.is_finished = False
@@ -185,6 +191,7 @@ class Recognition:
         self._number = number
         self._name = name
         self._on_text = on_text
+        self._rate = rate
         self._end = position
         self._waiting: list[tuple[int, bytearray]] = []  # audio without a break, with its position
         self._began = self._flushed = time.monotonic()
@@ -195,7 +202,7 @@ class Recognition:
         if position < self._end:
             return
         if position > self._end:
-            silence = min(position - self._end, _MAX_SILENCE)
+            silence = min(position - self._end, _MAX_SILENCE * self._rate)
             self._waiting += [(self._end, bytearray(SILENCE * silence)), (position, bytearray())]
         elif not self._waiting:
             self._waiting.append((position, bytearray()))
@@ -215,7 +222,7 @@ class Recognition:
         """End the audio, and ask for the texts that are still to come."""
         self.flush()
         self.is_finishing = True
-        if not self._engine.write(HEADER.pack(self._number, END, 0)):
+        if not self._engine.write(HEADER.pack(self._number, END, self._rate, 0)):
             self._finish(0.0)
 
     def restart(self) -> None:
@@ -231,7 +238,7 @@ class Recognition:
         elif event.get("ended"):
             self._finish(event["dropped"])
         else:
-            start, end = (self._positions.position(int(event[key] * RATE)) for key in ("start", "end"))
+            start, end = (self._positions.position(int(event[key] * self._rate)) for key in ("start", "end"))
             try:
                 self._on_text(event["text"], event["final"], start, end, self._lag(end))
             except Exception:
@@ -240,18 +247,18 @@ class Recognition:
     def _write(self, position: int, audio: bytes) -> None:
         if position != self._written_to:
             self._positions.break_at(self._written, position)
-        is_written = self._engine.write(HEADER.pack(self._number, AUDIO, len(audio)) + audio)
+        is_written = self._engine.write(HEADER.pack(self._number, AUDIO, self._rate, len(audio)) + audio)
         if is_written:
             self._written += len(audio)
             self._written_to = position + len(audio)
         elif is_written is False:
             if not self.dropped:
                 logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
-            self.dropped += len(audio) / RATE
+            self.dropped += len(audio) / self._rate
 
     def _lag(self, end: int) -> float:
         """Return how many seconds ago the audio at `end` came, when audio comes at the pace of a call."""
-        after = (self._end - end) / RATE  # seconds of audio
+        after = (self._end - end) / self._rate  # seconds of audio
         return max(time.monotonic() - self._flushed + min(after, self._flushed - self._began), 0.0)
 
     def _finish(self, dropped: float) -> None:

@@ -1,6 +1,6 @@
 """Frames of audio from the server to an engine process, and events back.
 
-A frame is `HEADER` and mu-law at 8 kHz; an event is a JSON object on a line:
+A frame is `HEADER` and mu-law; an event is a JSON object on a line:
 
     {"id": 1, "text": "hello", "final": false, "start": 0.5, "end": 1.1}    a text, in seconds of the track
     {"id": 1, "warning": "..."}                                            for the log
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     import asyncio  # the server, which only knows the frames, starts 20 ms sooner without it
 
-HEADER = struct.Struct("<IBI")  # the track's number, AUDIO or END, how many bytes follow
+HEADER = struct.Struct("<IBII")  # the track's number, AUDIO or END, its sample rate, how many bytes follow
 AUDIO, END = 0, 1
 
 _writing = threading.Lock()
@@ -37,18 +37,18 @@ def take_over() -> BinaryIO:
     return os.fdopen(os.dup(0), "rb")
 
 
-def read(source: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Iterate over the frames (track, kind, audio) until the server has ended. Waits for each."""
+def read(source: BinaryIO) -> Iterator[tuple[int, int, int, bytes]]:
+    """Iterate over the frames (track, kind, rate, audio) until the server has ended. Waits for each."""
     while len(header := source.read(HEADER.size)) == HEADER.size:
-        number, kind, size = HEADER.unpack(header)
-        yield number, kind, source.read(size)
+        number, kind, rate, size = HEADER.unpack(header)
+        yield number, kind, rate, source.read(size)
 
 
-async def read_async(source: "asyncio.StreamReader") -> tuple[int, int, bytes] | None:
-    """Return the next frame (track, kind, audio), None when the server has ended."""
+async def read_async(source: "asyncio.StreamReader") -> tuple[int, int, int, bytes] | None:
+    """Return the next frame (track, kind, rate, audio), None when the server has ended."""
     try:
-        number, kind, size = HEADER.unpack(await source.readexactly(HEADER.size))
-        return number, kind, await source.readexactly(size)
+        number, kind, rate, size = HEADER.unpack(await source.readexactly(HEADER.size))
+        return number, kind, rate, await source.readexactly(size)
     except EOFError:  # asyncio.IncompleteReadError
         return None
 

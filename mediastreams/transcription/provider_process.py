@@ -10,7 +10,6 @@ import importlib
 import os
 import sys
 
-from mediastreams.audio.timeline import RATE
 from mediastreams.config import Settings
 from mediastreams.transcription import languages, process_protocol
 from mediastreams.transcription.provider import Provider
@@ -39,9 +38,9 @@ async def serve(name: str) -> int:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
     tracks: dict[int, tuple[Backlog, asyncio.Task[None]]] = {}
     while (frame := await process_protocol.read_async(reader)) is not None:
-        number, kind, audio = frame
+        number, kind, rate, audio = frame
         if number not in tracks:
-            tracks[number] = _begin(provider, number)
+            tracks[number] = _begin(provider, number, rate)
         backlog, task = tracks[number]
         if kind == process_protocol.END:
             backlog.finish()
@@ -52,7 +51,7 @@ async def serve(name: str) -> int:
     return 0
 
 
-def _begin(provider: Provider, number: int) -> tuple[Backlog, asyncio.Task[None]]:
+def _begin(provider: Provider, number: int, rate: int) -> tuple[Backlog, asyncio.Task[None]]:
     """Begin to recognise a track; return its backlog, and the task that ends with it."""
 
     def write_text(text: str, final: bool, start: float, end: float) -> None:
@@ -64,9 +63,9 @@ def _begin(provider: Provider, number: int) -> tuple[Backlog, asyncio.Task[None]
                 backlog, lambda warning: process_protocol.write(id=number, warning=warning)
             )
         finally:
-            process_protocol.write(id=number, ended=True, dropped=backlog.dropped / RATE)
+            process_protocol.write(id=number, ended=True, dropped=backlog.dropped / rate)
 
-    backlog = Backlog(write_text)
+    backlog = Backlog(write_text, rate)
     return backlog, asyncio.create_task(recognise())
 
 

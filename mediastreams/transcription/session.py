@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
 
-MIN_CHUNK = RATE // 10  # bytes: providers want 100 ms a message
-MAX_KEPT = 30 * RATE  # bytes
-MAX_SENT_AGAIN = 10 * RATE  # bytes
+_CHUNKS_PER_SECOND = 10  # at most: providers want 100 ms a message
+_MAX_KEPT = 30  # seconds
+_MAX_SENT_AGAIN = 10  # seconds
 
 # Receives a text, whether it is final, and where it begins and ends, in seconds of the track's audio.
 OnText = Callable[[str, bool, float, float], None]
@@ -26,6 +26,8 @@ class SessionError(MediaStreamsError):
 class Backlog:
     """One track's audio from the last final text on. Only the event loop's thread may use it."""
 
+    rate: int
+    """The audio's sample rate: mu-law, a byte a sample."""
     dropped: int
     """How many samples were never sent, because the provider did not take them in time."""
     has_ended: bool
@@ -33,7 +35,8 @@ class Backlog:
     has_final: bool
     """Whether the current session has given a final text."""
 
-    def __init__(self, on_text: OnText) -> None:
+    def __init__(self, on_text: OnText, rate: int = RATE) -> None:
+        self.rate = rate
         self.dropped = 0
         self.has_ended = self.has_final = False
         self._on_text = on_text
@@ -49,7 +52,7 @@ class Backlog:
     def feed(self, mulaw: bytes) -> None:
         """Keep audio to be sent; beyond 30 s the oldest is dropped."""
         self._kept += mulaw
-        excess = len(self._kept) - MAX_KEPT
+        excess = len(self._kept) - _MAX_KEPT * self.rate
         if excess > 0:
             self._forget(excess)
             self.dropped += max(self._kept_from - self._sent_to, 0)
@@ -78,7 +81,7 @@ class Backlog:
 
     def rewind(self) -> None:
         """Send the audio that has no final text yet again, at most the latest 10 s of it."""
-        self._forget(max(self._sent_to - self._kept_from - MAX_SENT_AGAIN, 0))
+        self._forget(max(self._sent_to - self._kept_from - _MAX_SENT_AGAIN * self.rate, 0))
         self._sent_to = self._kept_from
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -89,7 +92,7 @@ class Backlog:
         # gRPC still iterates after its session has failed, which must take no audio from the next session.
         while session == self._session_number and time.monotonic() < self._session_until:
             unsent = self._unsent()
-            if unsent >= MIN_CHUNK or (unsent and self.has_ended):
+            if unsent * _CHUNKS_PER_SECOND >= self.rate or (unsent and self.has_ended):
                 chunk = bytes(self._kept[-unsent:])
                 self._sent_to += unsent
                 yield chunk
@@ -106,12 +109,12 @@ class Backlog:
         """
         if not (isinstance(text, str) and 0 <= start <= end):  # also false for NaN
             raise SessionError("a text without its time")
-        end = min(end, (self._sent_to - self._session_from) / RATE)
+        end = min(end, (self._sent_to - self._session_from) / self.rate)
         start = min(start, end)
         if final:
             self.has_final = True
-            self._forget(max(self._session_from + int(end * RATE) - self._kept_from, 0))
-        before = self._session_from / RATE
+            self._forget(max(self._session_from + int(end * self.rate) - self._kept_from, 0))
+        before = self._session_from / self.rate
         self._on_text(text.strip(), final, before + start, before + end)
 
     def _unsent(self) -> int:

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from mediastreams.audio.timeline import RATE
 from mediastreams.consumers.base import Consumer
-from mediastreams.protocol.messages import Start, Track
+from mediastreams.protocol.messages import Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 from mediastreams.terminal import Console
@@ -46,9 +45,8 @@ class TranscriptDisplay(Consumer):
 class Transcriber(Consumer):
     """Lets an engine recognise each track of its stream, and publishes the texts.
 
-    Mu-law at another rate than 8 kHz is not recognised; one line in the log says so. `publish` gets each
-    transcript, in a thread of the engine's. `on_unheard` gets how many seconds of a track were not
-    recognised, in this consumer's thread.
+    `publish` gets each transcript, in a thread of the engine's. `on_unheard` gets how many seconds of a track
+    were not recognised, in this consumer's thread.
     """
 
     def __init__(
@@ -65,24 +63,14 @@ class Transcriber(Consumer):
         self._tracks: dict[Track, Recognition] = {}
         self._until = 0.0
 
-    def start(self, message: Start) -> None:
-        """Log where the stream's audio is left out."""
-        media_format = message.start.media_format
-        if media_format.is_decodable and media_format.sample_rate != RATE:
-            logger.warning(
-                "Stream %s: not transcribed, its audio is %s; recognisers get 8000 Hz",
-                self.stream.name,
-                media_format,
-            )
-
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Add the audio to its track's."""
-        if self.stream.rate != RATE:
-            return
         recognition = self._tracks.get(track)
         if recognition is None:
             name = f"Stream {self.stream.name}, {track}"
-            recognition = self._engine.recognise(name, position, partial(self._on_text, track))
+            recognition = self._engine.recognise(
+                name, position, partial(self._on_text, track), self.stream.rate
+            )
             self._tracks[track] = recognition
         recognition.add(position, payload)
 
@@ -113,5 +101,5 @@ class Transcriber(Consumer):
     def _on_text(self, track: Track, text: str, final: bool, start: int, end: int, lag: float) -> None:
         if track in self._tracks:
             first = min(timeline.first for timeline in list(self.stream.tracks.values()))
-            begin, stop = (max(position - first, 0) / RATE for position in (start, end))
+            begin, stop = (max(position - first, 0) / self.stream.rate for position in (start, end))
             self._publish(Transcript(track, text, final, begin, stop, lag))

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from mediastreams.audio.timeline import RATE
 from mediastreams.client import causes, read_at_most, tls_context, why_not_connected
 from mediastreams.transcription.provider import PATIENCE, Provider
 from mediastreams.transcription.session import Backlog, SessionError
@@ -32,7 +31,6 @@ _GRANT = "urn:ibm:params:oauth:grant-type:apikey"
 _TOKEN_SECONDS = 3000  # it is valid for an hour
 _START = {
     "action": "start",
-    "content-type": f"audio/mulaw;rate={RATE};channels=1",
     "interim_results": True,
     "timestamps": True,
     "inactivity_timeout": -1,
@@ -74,7 +72,9 @@ class Watson(Provider):
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
             async with open_websocket(self._url, headers) as websocket:
-                await websocket.send(json.dumps(_START))
+                await websocket.send(
+                    json.dumps({**_START, "content-type": f"audio/mulaw;rate={backlog.rate};channels=1"})
+                )
                 async with asyncio.timeout(PATIENCE):
                     _answer(await websocket.recv())
                 await converse(websocket, _messages(backlog), read)

@@ -172,9 +172,9 @@ class Recognised:
     which nobody has waited.
     """
 
-    def __init__(self, provider, audio, seconds=None, pace=None):
+    def __init__(self, provider, audio, seconds=None, pace=None, rate=8000):
         self.heard, self.warned, self.paused = [], [], []
-        self._backlog = Backlog(lambda *told: self.heard.append(told))
+        self._backlog = Backlog(lambda *told: self.heard.append(told), rate)
         asyncio.run(self._recognise(provider(), audio, seconds, pace))
 
     async def _recognise(self, provider, audio, seconds, pace):

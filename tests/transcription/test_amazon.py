@@ -245,3 +245,10 @@ def test_what_is_missing_is_one_line():
         1,
         "TRANSCRIBER='amazon' cannot be used: it needs AWS_REGION\n",
     )
+
+
+def test_it_is_told_the_rate(amazon, provider):
+    provider.failures.append(lambda ws: ws.recv())
+    Recognised(amazon, SAID, rate=16000)
+    rates = [parse_qs(urlsplit(path).query)["sample-rate"] for path in provider.requests]
+    assert rates == [["16000"]]

@@ -100,6 +100,11 @@ def test_errors_are_one_line_and_the_track_goes_on(google):
     assert all(config.config.sample_rate_hertz == 8000 for config in google.configs)
 
 
+def test_it_is_told_the_rate(google):
+    Recognised(lambda: Google(google.url), SAID, rate=16000)
+    assert [config.config.sample_rate_hertz for config in google.configs] == [16000]
+
+
 def test_a_bad_key_is_given_up(google):
     google.failures += [(grpc.StatusCode.UNAUTHENTICATED, "Invalid credentials.")] * 5
     recognised = Recognised(lambda: Google(google.url), SAID)

@@ -88,8 +88,8 @@ def test_a_track_for_which_nobody_waits_is_given_up(monkeypatch, max_late, heard
     written = []
     monkeypatch.setattr(moonshine, "MAX_LATE", max_late)
     frames = SimpleQueue()
-    frames.put((7, AUDIO, b"\x01" * 800))
-    frames.put((7, END, b""))
+    frames.put((7, AUDIO, 8000, b"\x01" * 800))
+    frames.put((7, END, 8000, b""))
     recogniser = Recogniser()
 
     def note(**event):
@@ -129,6 +129,21 @@ def test_what_was_said_is_shown_and_kept(start_server, tmp_path, command):
     assert re.fullmatch(
         r"WEBVTT\n\n00:00:0\S+ --> 00:00:0\S+\n<v caller>.*\n\n00:00:0\S+ --> 00:00:0\S+\n<v callee>.*\n", vtt
     )
+
+
+@needs_engine
+@pytest.mark.parametrize("rate", ["11025", "16000"])
+def test_it_hears_other_rates(start_server, tmp_path, rate):
+    server = start_server(TRANSCRIBER="local", RECORDINGS_DIR=str(tmp_path))
+    assert run_caller(server.url, "--track", "both_tracks", "--sample-rate", rate).returncode == 0
+    server.wait_for("Stream MZ")
+    server.stop()
+    (path,) = tmp_path.glob("*.json")
+    first, second = json.loads(path.read_text())["transcripts"]
+    assert sounds_like(first["text"], CALLER)
+    assert sounds_like(second["text"], CALLEE)
+    assert 0 <= first["start"] < 1 < first["end"] < 3.5
+    assert 2 < second["start"] < 3.5 < second["end"] <= 5.21
 
 
 @needs_engine

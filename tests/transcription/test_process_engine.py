@@ -14,7 +14,7 @@ ENGINE = """
 import os
 from mediastreams.transcription import process_protocol
 
-for number, kind, audio in process_protocol.read(process_protocol.take_over()):
+for number, kind, rate, audio in process_protocol.read(process_protocol.take_over()):
     if kind == process_protocol.END:
         process_protocol.write(id=number, ended=True, dropped=0.5)
     elif audio == b"crash":

@@ -12,8 +12,8 @@ from support.server import ROOT, SECONDS, environment
 from mediastreams.transcription import process_protocol
 from mediastreams.transcription.process_protocol import AUDIO, END, HEADER
 
-FRAMES = [(1, AUDIO, b"abc"), (2**32 - 1, AUDIO, b""), (7, END, b"")]
-SENT = b"".join(HEADER.pack(number, kind, len(audio)) + audio for number, kind, audio in FRAMES)
+FRAMES = [(1, AUDIO, 8000, b"abc"), (2**32 - 1, AUDIO, 48000, b""), (7, END, 8000, b"")]
+SENT = b"".join(HEADER.pack(number, kind, rate, len(audio)) + audio for number, kind, rate, audio in FRAMES)
 
 
 def read(data):
@@ -52,7 +52,7 @@ source = process_protocol.take_over()
 os.system("echo by a library")
 for number in (signal.SIGINT, signal.SIGTERM):
     os.kill(os.getpid(), number)
-for number, kind, audio in process_protocol.read(source):
+for number, kind, rate, audio in process_protocol.read(source):
     process_protocol.write(id=number, text=audio.decode())
 """
 
@@ -70,7 +70,7 @@ def start():
 
 def test_an_engine_writes_events_alone_and_survives_signals():
     with start() as process:
-        output, errors = process.communicate(HEADER.pack(3, AUDIO, 2) + "é".encode(), timeout=SECONDS)
+        output, errors = process.communicate(HEADER.pack(3, AUDIO, 8000, 2) + "é".encode(), timeout=SECONDS)
     assert process.returncode == 0
     assert b"by a library" in errors
     assert [json.loads(line) for line in output.splitlines()] == [{"id": 3, "text": "é"}]
@@ -79,6 +79,6 @@ def test_an_engine_writes_events_alone_and_survives_signals():
 def test_an_engine_ends_when_nobody_reads_it():
     with start() as process:
         process.stdout.close()
-        process.stdin.write(HEADER.pack(3, AUDIO, 2) + b"ab")
+        process.stdin.write(HEADER.pack(3, AUDIO, 8000, 2) + b"ab")
         process.stdin.flush()
         assert process.wait(SECONDS) == 0

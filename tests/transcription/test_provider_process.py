@@ -30,7 +30,8 @@ def run(sent, **environ):
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", HEADER.pack(1, AUDIO, 800) + bytes(800), HEADER.pack(1, AUDIO, 800) + b"cut off"]
+    "sent",
+    [b"", HEADER.pack(1, AUDIO, 8000, 800) + bytes(800), HEADER.pack(1, AUDIO, 8000, 800) + b"cut off"],
 )
 def test_it_ends_with_its_input(sent):
     status, _, errors = run(sent, **WATSON)
@@ -45,7 +46,7 @@ def test_a_track_without_audio_ends_at_once():
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    process.stdin.write(HEADER.pack(7, END, 0))
+    process.stdin.write(HEADER.pack(7, END, 8000, 0))
     process.stdin.flush()
     assert json.loads(process.stdout.readline()) == {"id": 7, "ended": True, "dropped": 0.0}
     process.communicate(timeout=SECONDS)

@@ -22,17 +22,19 @@ class FakeEngine:
     def __init__(self):
         self.tracks = []
         self.fed = []
+        self.frames = []
         self.last_text = None  # of a track that ends
         self.dropped = 0.0
 
-    def recognise(self, name, position, on_text):
+    def recognise(self, name, position, on_text, rate):
         self.name = name
-        self.tracks.append(Recognition(self, len(self.tracks), name, position, on_text))
+        self.tracks.append(Recognition(self, len(self.tracks), name, position, on_text, rate))
         self.fed.append(b"")
         return self.tracks[-1]
 
     def write(self, frame):
-        number, kind, size = HEADER.unpack_from(frame)
+        self.frames.append(frame)
+        number, kind, _, size = HEADER.unpack_from(frame)
         self.fed[number] += frame[HEADER.size :]
         assert len(frame) == HEADER.size + size
         if kind == END and self.last_text:
@@ -125,27 +127,18 @@ class TestTime:
 
 
 class TestFormat:
-    """Recognisers get mu-law at 8 kHz; `audio` is not called where the format is not decodable."""
+    """The engine gets the stream's rate; `audio` is not called where the format is not decodable."""
 
-    def test_another_rate_is_left_out_with_one_line(self, caplog):
+    def test_another_rate(self):
         call = Call(MediaFormat(sample_rate=16000))
-        call.transcriber.start(call.stream.start)
-        for n in range(10):
+        for n in range(50):
             call.say(20 * n, size=320)
-        call.transcriber.flush()
-        call.transcriber.stop()
-        assert call.transcriber.is_finished()
-        assert (call.engine.tracks, call.unheard, call.published) == ([], [], [])
-        assert [record.getMessage() for record in caplog.records] == [
-            f"Stream {SID}: not transcribed, its audio is audio/x-mulaw at 16000 Hz, 1 channel; "
-            "recognisers get 8000 Hz"
-        ]
-
-    def test_8_khz_has_no_line(self, call, caplog):
-        call.transcriber.start(call.stream.start)
-        call.say(0)
-        assert len(call.engine.tracks) == 1
-        assert caplog.records == []
+        call.hear("hi", True, 0.25, 0.5)
+        header = HEADER.unpack_from(call.engine.frames[0])
+        assert header[2] == 16000
+        assert call.engine.fed == [bytes(320) * 50]
+        (transcript,) = call.transcripts
+        assert (transcript.start, transcript.end) == (0.25, 0.5)
 
 
 class TestEnd:

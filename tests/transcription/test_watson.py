@@ -288,3 +288,10 @@ def test_what_is_missing_is_one_line(start_server):
     result = run("app.py", TRANSCRIBER="watson", SPEECH_TO_TEXT_APIKEY=KEY)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "TRANSCRIBER='watson' cannot be used: it needs SPEECH_TO_TEXT_URL\n"
+
+
+def test_it_is_told_the_rate(watson, provider):
+    starts = []
+    provider.failures.append(lambda ws: starts.append(json.loads(ws.recv())))
+    Recognised(watson, SAID, rate=16000)
+    assert [start["content-type"] for start in starts] == ["audio/mulaw;rate=16000;channels=1"]
