@@ -108,7 +108,7 @@ class MediaFormat(Metadata):
 
     @property
     def is_decodable(self) -> bool:
-        """Whether each byte of a payload is one sample: mu-law, one channel, at 1,000 to 192,000 Hz.
+        """Whether each byte of a payload is one sample: mu-law, one channel, at 1,000 to 48,000 Hz.
 
         Nothing else is decoded. How two channels would share a payload is documented nowhere.
         """

@@ -57,7 +57,7 @@ class TestFollowingOn:
 
 
 class TestRate:
-    @pytest.mark.parametrize("rate", [1000, 8000, 11025, 16000, 22050, 44100, 192_000])
+    @pytest.mark.parametrize("rate", [1000, 8000, 11025, 16000, 22050, 44100, 48_000])
     def test_a_call_with_a_gap(self, rate):
         """Chunks of 20 ms, not always a whole number of samples, without the second 100 of them."""
         ends = [n * rate // 50 for n in range(301)]

@@ -35,7 +35,7 @@ def path(tmp_path):
 
 
 class TestRate:
-    @pytest.mark.parametrize("rate", [1000, 11025, 16000, 192_000])
+    @pytest.mark.parametrize("rate", [1000, 11025, 16000, 48_000])
     def test_it_is_in_the_header(self, new, path, rate):
         wav = new(2, rate)
         wav.put(0, 0, SECOND)

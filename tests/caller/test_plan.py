@@ -65,8 +65,8 @@ class TestFormat:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--sample-rate", "999"], "it must be 1000 or more, and 192000 at most"),
-            (["--sample-rate", "192001"], "it must be 1000 or more, and 192000 at most"),
+            (["--sample-rate", "999"], "it must be 1000 or more, and 48000 at most"),
+            (["--sample-rate", "48001"], "it must be 1000 or more, and 48000 at most"),
             (["--encoding", "audio/l16"], "it needs --audio FILE, whose bytes are sent as they are"),
             (["--encoding", ""], "it must be a name in ASCII"),
             (["--encoding", "a\nb"], "it must be a name in ASCII"),

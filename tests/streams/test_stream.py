@@ -100,7 +100,7 @@ class TestMediaFormat:
         stream = Stream(connection, Settings())
         assert (stream.media_format, stream.rate) == (MediaFormat("audio/x-mulaw", 8000, 1), 8000)
 
-    @pytest.mark.parametrize("rate", [1000, 11025, 16000, 192_000])
+    @pytest.mark.parametrize("rate", [1000, 11025, 16000, 48_000])
     def test_mulaw_at_another_rate(self, receive, caplog, rate):
         chunks = [media(2 + n, 155 + 20 * n, size=rate // 50) for n in range(50)]
         stream = receive(start(media_format=MediaFormat(sample_rate=rate)), *chunks)
@@ -114,7 +114,7 @@ class TestMediaFormat:
             (MediaFormat("audio/l16", 16000), "audio/l16 at 16000 Hz, 1 channel"),
             (MediaFormat("audio/x-mulaw", 8000, 2), "audio/x-mulaw at 8000 Hz, 2 channels"),
             (MediaFormat("audio/x-mulaw", 999), "audio/x-mulaw at 999 Hz, 1 channel"),
-            (MediaFormat("audio/x-mulaw", 192_001), "audio/x-mulaw at 192001 Hz, 1 channel"),
+            (MediaFormat("audio/x-mulaw", 48_001), "audio/x-mulaw at 48001 Hz, 1 channel"),
             (MediaFormat("audio/x-mulaw", -8000), "audio/x-mulaw at -8000 Hz, 1 channel"),
             (MediaFormat("audio/x-mulaw", 0), "audio/x-mulaw at 0 Hz, 1 channel"),
             (MediaFormat("a\n\x1b[2Jb", 8000), "a\\u000a\\u001b[2Jb at 8000 Hz, 1 channel"),
