@@ -7,6 +7,7 @@
 `transcription`  recognisers, and the consumer that feeds them
 `server`         takes calls: handshake, WebSocket, limits, drain
 `web`            answers over HTTP: TwiML, statusCallback, metrics
+`log`            text or JSON, and how many lines a peer can cause
 `caller`         a simulated Twilio
 
 The public names are loaded when they are first used.

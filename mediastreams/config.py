@@ -150,8 +150,8 @@ class Settings:
     """Seconds that live streams may go on when the server is told to end; then they are closed with 1001."""
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
     gather_ms: int = _setting(_whole("milliseconds", 0, 1000), 44)
-    """Milliseconds: with more than 16 live streams, each is read once in this time, which saves CPU. 0 reads
-    each message as it comes."""
+    """Milliseconds: with more than 16 live streams, each is read once in this time, which saves CPU. A stream
+    to which the server also sends is read every 2 ms. 0 reads each message as it comes."""
 
     recordings_dir: str | None = _setting(_FOLDER)
     """The folder in which each stream is recorded, see [The recording](consumers.md#the-recording). Not set:
