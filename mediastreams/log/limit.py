@@ -4,8 +4,8 @@ In each minute
 
 - of each kind of refusal, lost connection and the like the first 10 lines are logged, and at the end of the
   minute how many more there were;
-- of connections that have sent no `start` message the first 60 lines are logged. Later ones are held back: if
-  `start` comes, they are logged then; else they are counted.
+- of connections that have sent no `start` message, to a route that opens a `Stream`, the first 60 lines are
+  logged. Later ones are held back: if `start` comes, they are logged then; else they are counted.
 
 Of each stream the first 100 lines that show a `dtmf` message are logged, and 100 of `mark`; of messages with
 an unknown event one for each of 20 names. The stream's summary has their numbers.
@@ -28,20 +28,21 @@ MAX_NAMES = 20  # of unknown events of a stream
 _MAX_HELD = 20  # lines of a connection
 _MINUTE = 60.0  # seconds
 _BOUNDED = {"dtmf", "mark"}
-# One line tells all.
+# One line is enough for this kind.
 _FIRST_OF = {"a lack of file descriptors": 1}
 _UNSTARTED = "connections without a start message"
 
 
 class Route:
-    """What the log has of one call of a route's function. For the greenlet that runs it."""
+    """What the log has of one call of a route's `function`. For the greenlet that runs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: object) -> None:
+        self.function = function
         self.held: list[logging.LogRecord] = []
         self.shown: dict[str, int] = {}  # lines that show `dtmf`, `mark` or an unknown event, by event
 
 
-# That of the code that runs; None outside of a route.
+# The route in which the running code is; None outside of one.
 route: ContextVar[Route | None] = ContextVar("route", default=None)
 
 
@@ -74,6 +75,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._until = 0.0  # monotonic seconds: the end of the minute
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
+        self._opening: set[object] = set()  # the functions that were seen to open a `Stream`
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or those that were held back for it, or none."""
@@ -106,6 +108,10 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         current_route = route.get()
         if current_route is None:
             return [record]
+        if stream is not None:
+            self._opening.add(current_route.function)
+        elif current_route.function not in self._opening:
+            return [record]  # a route that reads its messages itself: nobody knows whether `start` came
         if has_started:
             held, current_route.held = current_route.held, []
             self._left_out[_UNSTARTED] -= len(held)

@@ -74,7 +74,7 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
     def _run(
         self, websocket: Any, handler: Callable[..., None], values: dict[str, Any], environ: "WSGIEnvironment"
     ) -> None:
-        route.set(Route())  # for the whole greenlet: it logs more when the function has returned
+        route.set(Route(handler))  # for the whole greenlet: it logs more when the function has returned
         with self.app.request_context(environ):
             try:
                 # Without `**` the call takes no C stack, which each switch between greenlets copies.
@@ -105,7 +105,10 @@ def _upgrade(environ: "WSGIEnvironment", run: Callable[[Any], None]) -> None:
     elif upgrade := environ.get(UPGRADE):
         upgrade(run)
     else:
-        text = "This server cannot speak WebSocket: start it with `python app.py`."
+        text = (
+            "This server cannot speak WebSocket: start it with `streams.serve()` (`python app.py`), "
+            "or with gunicorn and this project's gunicorn.conf.py."
+        )
         # On the console too: that is what a person reads who has started it with `flask run`.
         logger.error(text, extra={"limit": "refusals with 501"})
         raise refusal(501, text)

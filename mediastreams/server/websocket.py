@@ -1,8 +1,8 @@
 """One WebSocket of the server, with the methods of gevent-websocket's: receive, send, close, closed.
 
-What gevent-websocket 0.10.1 does beneath these methods is replaced, because of it: close codes never leave,
-a peer's Close is answered with the text of a bytearray, unmasked frames pass, nothing is bounded, and two
-greenlets that send interleave their frames.
+What is beneath these methods in gevent-websocket 0.10.1 is replaced: it never sends the close code, answers a
+peer's Close with the text of a bytearray, accepts unmasked frames, bounds nothing, and lets two greenlets
+that send interleave their frames.
 
 **Reading.** The greenlet that receives also reads the socket, never the hub: a slow application holds back
 its own peer only (TCP does the rest). Until it reads, that greenlet waits for one of two things:
@@ -77,7 +77,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     closed: bool
     """Whether its state is no longer OPEN."""
     close_code: int | None
-    """The code of the first Close, 1005 where it had none, 1006 where none came; None while open."""
+    """The code of the first Close; 1005: it had no code; 1006: none came. None while open."""
     close_reason: str
     """The reason of that Close, or how the connection ended; "" while open."""
     ending: str
@@ -235,7 +235,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     def look(self, now: float) -> None:
         """Close if a limit was passed by the time `now` of the clock. For the hub to call."""
-        # A peer is not silent while nobody waits to receive: the application may be busy, or sending.
+        # Silence does not count while no greenlet waits in `receive`: then nobody has looked.
         sends = self._has_received or not self._is_awaited
         self._has_received = False
         overdue = self._deadlines.look(now, sends=sends, reads=self._unsent.has_progressed())

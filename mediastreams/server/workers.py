@@ -1,6 +1,7 @@
 """Which workers of a gunicorn accept connections, so that one that ends can hand over to another.
 
 gunicorn's master makes a place for each worker before it forks it; the places are in memory that all share.
+The steps of a hand-over are those of `gunicorn_worker`.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ _PLACES = mmap.PAGESIZE // _PLACE.size
 class Workers:
     """The workers of one master, each by the number that gunicorn gives it (`age`).
 
-    The master makes the object and calls `add`; the workers, which inherit it, call the others.
+    The master makes the object and calls `add` before it forks a worker; the worker inherits the object and
+    calls the other methods.
     """
 
     def __init__(self) -> None:

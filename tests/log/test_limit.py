@@ -7,6 +7,7 @@ import re
 
 import pytest
 from support.handshake import exchange, handshake
+from support.server import run_caller
 from support.streams import SID, FakeConnection, dtmf, start
 from websockets.sync.client import connect
 
@@ -109,10 +110,32 @@ class TestKinds:
         ]
 
 
+def media(ws):
+    """The function of a route."""
+
+
 class TestConnectionsWithoutStart:
+    @pytest.fixture(autouse=True)
+    def _opens_streams(self, log):
+        """The handler has seen that the route opens streams."""
+        route.set(Route(media))
+        current.set(Stream(FakeConnection(), Settings()))
+        log("Connection closed")
+        current.set(None)
+        route.set(None)
+        log.handler.stream.truncate(0)
+        log.handler.stream.seek(0)
+        log.handler._lines.clear()
+
+    def test_a_route_that_opens_none_is_not_bounded(self, log):
+        for _ in range(200):
+            route.set(Route(print))
+            lines = log("a message of mine")
+        assert len(lines) == 200
+
     def test_they_are_bounded_together(self, log, minute):
         for _ in range(50):
-            route.set(Route())
+            route.set(Route(media))
             log("Connection accepted")
             lines = log("Connection closed")
         assert len(lines) == 60
@@ -122,9 +145,9 @@ class TestConnectionsWithoutStart:
 
     def test_a_valid_call_among_them_keeps_its_lines_in_order(self, log, minute):
         for _ in range(100):
-            route.set(Route())
+            route.set(Route(media))
             log("Connection accepted")
-        route.set(Route())
+        route.set(Route(media))
         log("mine: Connection accepted")
         stream = Stream(FakeConnection(), Settings())
         current.set(stream)
@@ -138,7 +161,7 @@ class TestConnectionsWithoutStart:
 
     def test_where_none_is_left_out_no_line_tells_it(self, log, minute):
         for _ in range(61):
-            route.set(Route())
+            route.set(Route(media))
             log("Connection accepted")
         current.set(started())
         assert log("Start")[60:] == ["Connection accepted", "Start"]
@@ -147,9 +170,9 @@ class TestConnectionsWithoutStart:
 
     def test_what_is_held_back_is_bounded(self, log):
         for _ in range(60):
-            route.set(Route())
+            route.set(Route(media))
             log("Connection accepted")
-        route.set(Route())
+        route.set(Route(media))
         for n in range(1000):
             log("line %d", n)
         current.set(started())
@@ -164,7 +187,7 @@ class TestConnectionsWithoutStart:
 class TestStream:
     @pytest.fixture(autouse=True)
     def _started(self):
-        route.set(Route())
+        route.set(Route(media))
         current.set(started())
 
     def test_each_unknown_event_once_and_20_of_them(self, log):
@@ -224,6 +247,34 @@ def test_a_stream_of_unknown_events_keys_and_marks(start_server):
     assert count(printed, "Unknown Message received") == 20
     assert count(printed, "Dtmf Message received") == 100
     assert count(printed, "\n") < 200
+
+
+OWN_LOOP = """
+import json
+from flask import Flask
+from mediastreams import MediaStreams, Sockets
+app = Flask(__name__)
+sockets = Sockets(app)
+streams = MediaStreams(app)
+
+@sockets.route("/media")
+def media(ws):
+    while not ws.closed:
+        message = ws.receive()
+        if message is not None:
+            app.logger.info("Event: %s", json.loads(message)["event"])
+
+streams.serve()
+"""
+
+
+def test_a_loop_of_ones_own_keeps_its_lines(start_server, tmp_path):
+    """As the tutorial has it: `Stream` is not used, so nobody knows which call has started."""
+    (tmp_path / "own.py").write_text(OWN_LOOP)
+    server = start_server("own.py", cwd=tmp_path)
+    assert run_caller(server.url, "--fast").returncode == 0
+    server.wait_for("Event: stop")
+    assert count(server.stop(), "Event: ") == 263
 
 
 @pytest.mark.parametrize("number", [600])

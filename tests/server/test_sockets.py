@@ -143,7 +143,10 @@ def test_a_server_that_cannot_upgrade_says_so(caplog):
     client = namespace["app"].test_client()
     response = client.get("/echo", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
     assert response.status_code == 501
-    text = "This server cannot speak WebSocket: start it with `python app.py`."
+    text = (
+        "This server cannot speak WebSocket: start it with `streams.serve()` (`python app.py`), "
+        "or with gunicorn and this project's gunicorn.conf.py."
+    )
     assert response.text == f"{text}\n"
     assert [record.getMessage() for record in caplog.records] == [text]
 
