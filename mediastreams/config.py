@@ -141,11 +141,11 @@ class Settings:
     max_message_bytes: int = _setting(_whole("a number of bytes", 1024, 2**30), 65536)
     """Bytes of the longest message; the connection of a longer one is closed with 1009."""
     start_timeout: float = _setting(_SECONDS, 10)
-    """Seconds for the handshake, and then for the `start` message; a connection that takes longer is
+    """Seconds for the handshake, else the connection ends, and then for the `start` message, else it is
     closed with 1008."""
     idle_timeout: float = _setting(_SECONDS, 30)
-    """Seconds in which nothing is received, or nothing taken of what is sent, before the connection is
-    closed with 1001."""
+    """Seconds in which nothing is received: the connection is closed with 1001. Likewise seconds in which
+    nothing is read of what is sent: the connection ends."""
     drain_timeout: float = _setting(_SECONDS, 30)
     """Seconds that live streams may go on when the server is told to end; then they are closed with 1001."""
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
