@@ -40,7 +40,8 @@ class TestOnATerminal:
         ends = [[LINE.search(text) for text in screen.split("\n")[-2:]] for screen in server.seen]
         both = [lines for lines in ends if len(lines) == 2 and all(lines)]
         assert {tuple(line[2] for line in lines) for lines in both} == {("inbound ", "outbound")}
-        assert {lines[0][1] for lines in both} >= {"1", "2", "3"}
+        # Once a second: a tick of the consumers later, and one of the numbers is left out.
+        assert len({lines[0][1] for lines in both}) >= 3
         assert {bool(lines[1][3]) for lines in both} == {True, False}  # the callee answers in the end
         assert " dBFS" not in last  # and in the end only the log is there
         log = [text.partition(": ")[2] for text in last.split("\n") if text.startswith("[")]
