@@ -1,4 +1,4 @@
-"""A file of payloads as they came; what becomes of it at a full disk or a killed server is in test_formats."""
+"""A file of payloads as they came. A full disk and a killed server are in test_formats."""
 
 import pytest
 
