@@ -207,14 +207,20 @@ class TestReplaced:
 
     def test_one_that_is_killed_loses_its_own_calls_only(self, start_gunicorn):
         server, callers = start_gunicorn()
-        callers.call(40, seconds=3)
-        os.kill(workers_of(server)[0], signal.SIGKILL)
+        killed, other = workers_of(server)
+        for worker, name in ((other, "killed"), (killed, "other")):
+            os.kill(worker, signal.SIGSTOP)  # the calls that come now are the other one's
+            callers.call(20, seconds=3, name=name)
+            os.kill(worker, signal.SIGCONT)
+        os.kill(killed, signal.SIGKILL)
         callers.call(20, seconds=1, every=0.05, name="later")
         callers.finish()
-        later = [(answered, outcome) for name, answered, outcome in callers.outcomes if name == "later"]
-        assert [outcome for _, outcome in later] == ["stop"] * 20
-        assert max(answered for answered, _ in later) < 1
-        lost = [outcome for name, _, outcome in callers.outcomes if name != "later" and outcome != "stop"]
-        assert 0 < len(lost) < 40  # each worker had some
-        assert all("ConnectionClosedError" in outcome for outcome in lost)
+        outcomes = {
+            name: [outcome for called, _, outcome in callers.outcomes if called == name]
+            for name in ("killed", "other", "later")
+        }
+        assert outcomes["later"] == outcomes["other"] == ["stop"] * 20
+        assert max(answered for name, answered, _ in callers.outcomes if name == "later") < 1
+        assert len(outcomes["killed"]) == 20
+        assert all("ConnectionClosedError" in outcome for outcome in outcomes["killed"])
         server.wait_for("Booting worker")  # the killed one is replaced
