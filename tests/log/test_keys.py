@@ -68,9 +68,9 @@ MESSAGES = [
 def say(server, path, messages=MESSAGES):
     """Send messages and wait until the server has closed the connection."""
     with connect(server.url.replace("/media", path), compression=None, open_timeout=SECONDS) as ws:
-        for message in messages:
-            ws.send(message)
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed):  # after `stop`, before all is sent or later
+            for message in messages:
+                ws.send(message)
             for _ in ws:
                 pass
 
