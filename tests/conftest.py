@@ -18,8 +18,11 @@ def starting_servers():
     with contextlib.ExitStack() as stack:
 
         def start(*command, cwd=ROOT, **environ):
+            command = list(command or ["app.py"])
+            # Not where the imports are others: gunicorn's, or those of a folder of the test.
+            is_forked = command[0] != "-m" and "PYTHONPATH" not in environ
             environ = {**environment(), "PYTHONPATH": str(ROOT), "HTTP_SERVER_PORT": "0", **environ}
-            server = Server([sys.executable, *(command or ["app.py"])], cwd, environ)
+            server = Server(command if is_forked else [sys.executable, *command], cwd, environ, is_forked)
             stack.callback(server.stop)
             server.wait_until_it_listens()
             return server

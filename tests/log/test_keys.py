@@ -67,12 +67,13 @@ MESSAGES = [
 
 def say(server, path, messages=MESSAGES):
     """Send messages and wait until the server has closed the connection."""
-    with connect(server.url.replace("/media", path), compression=None, open_timeout=SECONDS) as ws:
-        with contextlib.suppress(ConnectionClosed):  # after `stop`, before all is sent or later
-            for message in messages:
-                ws.send(message)
-            for _ in ws:
-                pass
+    url = server.url.replace("/media", path)
+    # It closes after `stop`, before all is sent or later.
+    with connect(url, compression=None, open_timeout=SECONDS) as ws, contextlib.suppress(ConnectionClosed):
+        for message in messages:
+            ws.send(message)
+        for _ in ws:
+            pass
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

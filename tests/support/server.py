@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mediastreams.config import Settings
-from support import caller_process
+from support import forks
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -27,17 +27,21 @@ SECONDS = 20  # longer than anything here takes; a wait that gets there has fail
 class Server:
     """A program that serves: its port, and its output as it comes."""
 
-    def __init__(self, command, cwd, environ):
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # a shell and what it started end together
-        )
+    def __init__(self, command, cwd, environ, is_forked=False):
+        """Start the command. `is_forked`: it is arguments of `python`, and is run by `forks`."""
+        if is_forked:
+            self.process = forks.start(command, cwd, environ)
+        else:
+            self.process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # a shell and what it started end together
+            )
         self.lines = []
         self._logged = 0  # how many of them `logged` has returned
         self._marks = itertools.count(1)
@@ -144,4 +148,4 @@ def run_caller(*arguments, **environ):
     """Run the simulated caller to its end, likewise."""
     folder = environ.pop("cwd", ROOT)
     environ = {**environment(), "PYTHONPATH": str(ROOT), **environ}
-    return caller_process.run(arguments, folder, environ, 3 * SECONDS)
+    return forks.run_caller(arguments, folder, environ, 3 * SECONDS)
