@@ -66,7 +66,8 @@ DESELECTED = ", ".join(
         "log/test_limit.py::test_refused_and_broken_connections",
     )
 )
-KILLED = ("killed", "timeout", "segfault", "suspicious")
+NOTICED = ("killed", "segfault")
+SECONDS = 300  # for the tests of a module; a mutant that takes longer does not end
 
 
 def main(modules: list[Path]) -> int:
@@ -100,22 +101,31 @@ def judge(module: Path) -> dict[str, str]:
         lines = mutmut(folder, "results", "--all", "true").splitlines()
         status = dict(line.strip().split(": ") for line in lines if ": " in line)
         for name, state in status.items():
-            if state not in KILLED and notices(folder, module, tests, name):
+            if state not in NOTICED and notices(folder, module, tests, name):
                 status[name] = "killed"
         return {
-            name: "" if state in KILLED else change(mutmut(folder, "show", name))
+            name: "" if state in NOTICED else change(mutmut(folder, "show", name))
             for name, state in status.items()
         }
 
 
 def notices(folder: str, module: Path, tests: Path, name: str) -> bool:
-    """Return whether the tests notice a mutant while it is imported, too: mutmut imports the whole before."""
+    """Return whether the tests notice a mutant in a process of its own.
+
+    There it is also imported; mutmut imports the whole before. And a busy machine cannot let it time out.
+    """
     source = Path(folder, module)
     whole = source.read_bytes()
     mutmut(folder, "apply", name)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(tests)]
-    done = subprocess.run(command, cwd=folder, env=ENVIRON, stdout=subprocess.DEVNULL, check=False)
-    source.write_bytes(whole)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=ENVIRON, stdout=subprocess.DEVNULL, check=False, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        source.write_bytes(whole)
     return done.returncode != 0
 
 
