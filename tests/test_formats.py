@@ -228,7 +228,7 @@ def test_mu_law_is_transcribed_at_any_rate(start_server, tmp_path):
     raw = tmp_path / "sample.l16"
     raw.write_bytes(mulaw.decode(sound_file.read(str(SAMPLE), RATE)[0]))
     server = start_server(TRANSCRIBER="local")
-    call(server.url, "--sample-rate", "16000", "--encoding", NAME, "--audio", str(raw))
+    call(server.url, "--sample-rate", "16000", "--encoding", NAME, "--audio", str(raw), "--fast")
     server.wait_for(LINE)
     calls = [call(server.url, *options) for options in ((), ("--sample-rate", "16000"))]
     sids = [re.search("Stream (MZ[0-9a-f]{6})", printed)[1] for printed in calls]

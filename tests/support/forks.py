@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 SERVER = ("mediastreams.extension", "mediastreams.echo")
@@ -69,16 +70,18 @@ else:
     runpy.run_path(arguments[0], run_name="__main__")
 """
 
-_forks = {}  # the process and its socket, by what it imports
+_turn = threading.Lock()  # for tests of several threads
+_forks = {}  # the socket of each process, by what it imports
 
 
 class Process:
     """A program that was started; what it has is what `subprocess.Popen` has."""
 
     def __init__(self, imports, arguments, folder, environ, stdout, stderr):
-        if imports not in _forks:
-            _forks[imports] = _start(imports)
-        _, requests = _forks[imports]
+        with _turn:
+            if imports not in _forks:
+                _forks[imports] = _start(imports)
+        requests = _forks[imports]
         self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps([list(map(os.fsdecode, arguments)), str(folder), environ])
         with theirs:
@@ -153,7 +156,7 @@ def _start(imports):
             start_new_session=True,
         )
     atexit.register(_end, process, ours)
-    return process, ours
+    return ours
 
 
 def _end(process, requests):
