@@ -55,8 +55,25 @@ class TestFollowingOn:
             same.add(20, 79)
         assert same.end - same.first < 400
 
+    def test_how_far_a_track_may_be_behind_before_it_has_audio(self):
+        track, _ = track_of(40, 31, 22, 21, samples=0)
+        assert track.discontinuity is None
+        track.add(20, 0)
+        assert track.discontinuity == Discontinuity(-1, filled=[])
+
 
 class TestRate:
+    def test_how_large_a_gap_is(self):
+        """At 11,025 Hz 10 ms are 110.25 samples: 110 are a gap, 109 are rounding."""
+        track = TrackTimeline(0, 11025)
+        track.add(0, 220)
+        track.add(30, 1)
+        assert track.gaps == [range(220, 330)]
+        track = TrackTimeline(0, 11025)
+        track.add(0, 221)
+        track.add(30, 1)
+        assert track.gaps == []
+
     @pytest.mark.parametrize("rate", [1000, 8000, 11025, 16000, 22050, 44100, 48_000])
     def test_a_call_with_a_gap(self, rate):
         """Chunks of 20 ms, not always a whole number of samples, without the second 100 of them."""
