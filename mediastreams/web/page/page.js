@@ -1,0 +1,226 @@
+// The page: what is known of the calls, which view is shown (location.hash), and what the server is asked for.
+
+import { CallView } from "./call.js";
+import { connect } from "./connection.js";
+import { List } from "./list.js";
+import { Listener } from "./listen.js";
+import { RecordingView } from "./recording.js";
+import { clock, duration, meter, parts, stamp, TRACKS, who, write } from "./text.js";
+
+const page = parts(document);
+const calls = new Map(); // the server's rows by their id, live and ended
+let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without it
+let more = false; // whether there are older ones
+let loading = false;
+let connected = false;
+let view = null; // the CallView or RecordingView that is shown
+
+const send = connect({ message, audio: (data) => listener.audio(data), gone });
+const list = new List(page.scroller, page.rows, makeRow, fillRow, show);
+const listener = new Listener(send, update);
+
+const isEnded = () => /^#(ended|recording)/.test(location.hash) || !!calls.get(selected())?.endedAt;
+const selected = () => decodeURIComponent(location.hash.match(/^#\w+\/(.*)/)?.[1] ?? "");
+const newest = (a, b) => b.startedAt - a.startedAt;
+
+function makeRow({ id, files }) {
+  const row = stamp("row");
+  row.link.href = `#${files ? "recording" : "call"}/${encodeURIComponent(id)}`;
+  row.listen.onclick = () => listener.toggle(calls.get(id));
+  return row;
+}
+
+function fillRow(row, item) {
+  const { id, files, endedAt, words, lost, late, bad, missing, decodable = true, tracks } = item;
+  const isLive = !files && !endedAt;
+  const wrong = [lost && `${lost} lost`, late && `${late} late`, bad && `${bad} bad`, missing && `${missing} s missing`, decodable || "not decoded"];
+  write(row.who, who(item));
+  write(row.since, clock(item.startedAt));
+  write(row.seconds, duration(seconds(item)));
+  write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}`);
+  write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : item.ending);
+  write(row.trouble, wrong.filter((text) => typeof text === "string").join(", "));
+  row.listen.hidden = !isLive || !isSecureContext || !decodable;
+  row.listen.ariaPressed = listener.call === item;
+  row.listen.ariaLabel = `Listen to ${who(item)}`;
+  for (const track in TRACKS) row[track].hidden = !isLive || !tracks.includes(track);
+  row.link.ariaCurrent = id === selected() ? "page" : null;
+}
+
+function seconds({ seconds, since, endedAt }) {
+  return seconds + (since && !endedAt && connected ? (performance.now() - since) / 1000 : 0);
+}
+
+function drawList() {
+  const of = (ended) => [...calls.values()].filter((call) => !call.endedAt !== ended).sort(newest);
+  const [live, ended] = [of(false), recordings ?? of(true)];
+  const items = isEnded() ? ended : live;
+  write(page["live-count"], `${live.length}`);
+  write(page["ended-count"], `${ended.length}${recordings && more ? "+" : ""}`);
+  page["live-tab"].ariaCurrent = isEnded() ? null : "page";
+  page["ended-tab"].ariaCurrent = isEnded() ? "page" : null;
+  document.title = live.length === 1 ? "1 call" : `${live.length} calls`;
+  document.body.classList.toggle("idle", !items.length && !view); // a phone then shows how to place a call
+  page.none.hidden = items.length;
+  write(page.none, isEnded() ? "No ended calls yet." : connected ? "No calls now." : "");
+  list.set(items);
+}
+
+// Tells the server whose levels and words are on the screen.
+function show() {
+  const ids = document.hidden ? [] : [view?.item.id, ...list.rows.keys()].filter((id) => calls.has(id));
+  send({ event: "show", ids: [...new Set(ids)].slice(0, 100) });
+}
+
+function update() {
+  drawList();
+  if (view instanceof CallView) view.update(listener.call, recordings?.find(({ streamSid }) => streamSid === view.item.streamSid));
+}
+
+function makeNothing() {
+  const { root, title, text, command, copy } = stamp("nothing");
+  const address = location.host === "localhost:5000" ? "" : ` ${location.origin.replace("http", "ws")}/media`;
+  write(command, `python -m mediastreams.caller${address}`);
+  if (list.items.length) {
+    write(title, "Choose a call");
+    write(text, "Or place one without a phone: run this in a second terminal, in the server’s folder.");
+  }
+  copy.onclick = async () => {
+    getSelection().selectAllChildren(command); // without https there is no clipboard
+    await navigator.clipboard.writeText(command.textContent);
+    write(copy, "Copied");
+  };
+  return root;
+}
+
+// Shows what location.hash names.
+function route() {
+  if (!/^(#(live|ended|call\/.*|recording\/.*))?$/.test(location.hash)) history.replaceState(null, "", "/"); // a token
+  const id = selected();
+  const isRecording = location.hash.startsWith("#recording");
+  const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);
+  if (!item || item.id !== view?.item.id || isRecording !== view instanceof RecordingView) {
+    view?.close();
+    view = item ? (isRecording ? new RecordingView(item) : new CallView(item, (call) => listener.toggle(call))) : null;
+    send({ event: "select", id: item && !isRecording ? id : null });
+    update();
+    show();
+    page.main.replaceChildren(view?.root ?? makeNothing());
+  }
+  document.body.classList.toggle("chosen", !!item);
+  update();
+  tick();
+}
+
+async function loadRecordings(older) {
+  if (loading) return;
+  loading = true;
+  try {
+    const answer = await fetch(`/page/recordings${older ? `?before=${encodeURIComponent(recordings.at(-1).id)}` : ""}`);
+    const found = await answer.json();
+    const rows = found.recordings.map((row) => ({
+      ...row,
+      id: row.name,
+      startedAt: Date.parse(row.startedAt) / 1000,
+      seconds: row.duration ?? 0,
+      parameters: row.customParameters ?? {},
+      ending: row.ended,
+    }));
+    const ids = new Set(rows.map(({ id }) => id));
+    const others = (recordings ?? []).filter(({ id }) => !ids.has(id));
+    if (older || !others.length) more = found.more;
+    recordings = older ? [...others, ...rows] : [...rows, ...others];
+  } catch {} // the server is gone, and the page says so
+  loading = false;
+  route();
+}
+
+// -- what the server says
+
+function message(message) {
+  if (message.event in handlers) handlers[message.event](message);
+  if (view instanceof CallView && view.item.id === message.id) view[message.event]?.(message);
+}
+
+const handlers = {
+  hello({ workers, recordings: isRecording }) {
+    connected = true;
+    document.body.classList.remove("gone");
+    write(page.state, "Connected");
+    write(page.workers, workers > 1 ? `This page shows the calls of one of ${workers} worker processes.` : "");
+    if (!isRecording) recordings = null;
+    else loadRecordings();
+  },
+  calls({ live, ended }) {
+    const before = new Map(calls);
+    calls.clear();
+    merge([...live, ...ended]);
+    // After a restart the same id is another call.
+    const isSame = (id) => before.get(id)?.streamSid === calls.get(id)?.streamSid;
+    if (view instanceof CallView && !isSame(view.item.id)) location.hash = "#live";
+    const listened = listener.call;
+    if (listened) listener.stop();
+    if (view instanceof CallView) view = view.close(); // a new one asks for all again
+    route();
+    show();
+    if (listened && isSame(listened.id)) listener.toggle(calls.get(listened.id));
+  },
+  changed({ calls: rows }) {
+    merge(rows);
+    update();
+  },
+  removed({ ids }) {
+    for (const id of ids) calls.delete(id);
+    drawList();
+  },
+  transcript(words) {
+    const call = calls.get(words.id);
+    if (call && words.text) call.words = words;
+    list.draw();
+  },
+  levels({ levels }) {
+    for (const [id, row] of list.rows) showLevels(row, levels[id] ?? {});
+    if (view instanceof CallView) view.levels(levels[view.item.id] ?? {});
+  },
+  listening: (answer) => listener.started(answer),
+};
+
+function merge(rows) {
+  for (const row of rows) {
+    const call = Object.assign(calls.get(row.id) ?? {}, row);
+    calls.set(row.id, call);
+    if ("seconds" in row) call.since = performance.now();
+    if (!row.endedAt) continue;
+    if (recordings) setTimeout(() => loadRecordings(), 1000); // its files are complete then
+    if (listener.call === call) setTimeout(() => listener.call === call && listener.stop(), 1000);
+  }
+}
+
+function showLevels(row, levels) {
+  const speaking = Object.keys(TRACKS).filter((track) => meter(row[track], levels[track]));
+  write(row.speaking, speaking.length ? `${speaking.map((track) => TRACKS[track]).join(" and ")} speaking` : "");
+}
+
+function gone(sentence) {
+  connected = false;
+  document.body.classList.add("gone");
+  write(page.state, `${sentence} Trying again.`);
+  handlers.levels({ levels: {} });
+}
+
+function tick() {
+  list.draw();
+  if (view instanceof CallView) view.tick(seconds(view.item));
+}
+
+addEventListener("hashchange", () => {
+  page.scroller.scrollTop = 0;
+  route();
+});
+addEventListener("keydown", ({ key }) => key === "Escape" && view && (location.hash = isEnded() ? "#ended" : "#live"));
+document.addEventListener("visibilitychange", show);
+page.scroller.addEventListener("scroll", ({ target }) => {
+  if (isEnded() && recordings && more && target.scrollTop + 2 * target.clientHeight > target.scrollHeight) loadRecordings(true);
+});
+setInterval(tick, 1000);
+route();
