@@ -1,8 +1,9 @@
 """The Flask extension: the one place where settings, log, consumers, webhooks, metrics and server meet."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from flask import Flask
 
@@ -13,14 +14,19 @@ from mediastreams.consumers.recording import Recording, unusable
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start, StartMetadata
+from mediastreams.server.handshake import Refusal
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
-from mediastreams.streams.stream import Put, Stream
+from mediastreams.streams.stream import Puts, Stream
 from mediastreams.terminal import Console
 from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
+from mediastreams.viewers.calls import LiveCalls
+from mediastreams.viewers.lines import Lines
+from mediastreams.viewers.messages import Hello
+from mediastreams.viewers.viewer import LivePage, Viewers
 from mediastreams.web import metrics
 from mediastreams.web.addresses import addresses
 from mediastreams.web.health import Health
@@ -54,23 +60,28 @@ class MediaStreams:
         A setting that cannot be used ends the program with one line that names it.
         """
         self.settings = settings = config.load() if settings is None else settings
-        configure(settings)
+        lines = Lines()
+        configure(settings, lines.add)
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)
         self._metrics = metrics.StreamMetrics()
-        self._streams = _CountedStreams(self._consumers, self._metrics)
+        calls = LiveCalls(self._consumers, lines)
+        viewers = Viewers(calls, _Open(), 20, self._hello)
+        self._streams = _CountedStreams(self._consumers, self._metrics, calls)
         self.state = ServerState(
             settings,
             opened=self._warn,
             finish=self._consumers.finish,
             count_live=metrics.live,
             count_refused=metrics.refused,
+            close_pages=viewers.drain,
         )
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
         app.register_blueprint(Index(settings))
+        app.wsgi_app = LivePage(app.wsgi_app, viewers)  # type: ignore[method-assign]
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -105,6 +116,9 @@ class MediaStreams:
         if settings.recordings_dir is not None:
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
 
+    def _hello(self) -> Hello:
+        return Hello(self.state.workers, self.settings.recordings_dir is not None)
+
     def _warn(self) -> None:
         """Log what the settings ask for and the machine does not have."""
         select.log_obstacle(self.settings)
@@ -130,18 +144,25 @@ class MediaStreams:
             self._consumers.register(partial(LevelMeter, console=self._console))
 
 
-class _CountedStreams:
-    """Hands each stream to its consumers and to the metrics, and warns of a second one for the same audio."""
+class _Open:
+    def refusal(self, environ: Mapping[str, Any]) -> Refusal | None:
+        return None
 
-    def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
+
+class _CountedStreams:
+    """Hands each stream to its consumers, the page and the metrics, and warns of a second for its audio."""
+
+    def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics, calls: LiveCalls) -> None:
+        self._calls = calls
         self._consumers = consumers
         self._metrics = stream_metrics
         self._live: list[Stream] = []  # that have started
 
-    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+    def begin(self, stream: Stream, message: Start) -> Puts:
         self._warn_of_second(stream, message.start)
         self._live.append(stream)
         self._metrics.begin(stream)
+        self._calls.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
@@ -149,6 +170,7 @@ class _CountedStreams:
             self._live.remove(stream)
         self._consumers.end(stream)
         self._metrics.end(stream)
+        self._calls.end(stream)
 
     def _warn_of_second(self, stream: Stream, start: StartMetadata) -> None:
         """Log that another live stream has a track of the same call: what it carries is handled twice."""

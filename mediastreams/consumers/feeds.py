@@ -180,17 +180,26 @@ class Kind:
     For the server's thread; `_run_due` is what the pool's threads run.
     """
 
-    def __init__(self, factory: Callable[..., Consumer], every: float, *, publishes: bool = False) -> None:
-        """`every`: how often its feeds run, in seconds. `publishes`: what it makes is a recogniser."""
+    def __init__(
+        self,
+        factory: Callable[..., Consumer],
+        every: float,
+        *,
+        publishes: bool = False,
+        is_attachable: bool = False,
+    ) -> None:
+        """Make a kind whose feeds run every so many seconds.
+
+        `publishes`: what it makes is a recogniser. `is_attachable`: no stream begins with one.
+        """
         made_by = getattr(factory, "func", factory)  # of a functools.partial
-        methods = ("media", "audio", "dtmf", "mark", "flush")
         self.factory = factory
         self.name: str = getattr(made_by, "__name__", repr(made_by))
         self.publishes = publishes
-        # Whether the consumers want more than transcripts, as far as the class shows.
-        self.wants_messages = not isinstance(made_by, type) or any(
-            getattr(made_by, name) is not getattr(Consumer, name) for name in methods
-        )
+        self.is_attachable = is_attachable
+        # What the consumers want beside transcripts, as far as the class shows.
+        self.wants_chunks = _has(made_by, "media", "audio", "flush")
+        self.wants_events = self.wants_chunks or _has(made_by, "dtmf", "mark")
         self.feeds: set[Feed] = set()
         self._every = every
         self._due: deque[Feed] = deque()
@@ -236,3 +245,10 @@ class Kind:
                 return
             feed.run()
             self._runs += 1
+
+
+def _has(made_by: object, *methods: str) -> bool:
+    """Return whether a class of consumers has one of these methods; True for what is no class."""
+    return not isinstance(made_by, type) or any(
+        getattr(made_by, name) is not getattr(Consumer, name) for name in methods
+    )

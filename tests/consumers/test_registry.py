@@ -133,7 +133,8 @@ class TestTranscripts:
 
         consumers.register(Reader)
         stream = Stream(FakeConnection(), Settings())
-        assert len(consumers.begin(stream, start())) == 2  # for Noting and the recogniser
+        for puts in consumers.begin(stream, start()):
+            assert len(puts) == 2  # for Noting and the recogniser
         consumers.end(stream)
 
     def test_none_of_another_stream(self, consumers, recogniser):
