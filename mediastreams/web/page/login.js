@@ -2,7 +2,7 @@
 
 const token = decodeURIComponent(location.hash.slice(1));
 if (token && !token.includes("/")) {
-  history.replaceState(null, "", "/");
+  history.replaceState(null, "", location.pathname);
   document.getElementById("token").value = token;
   document.forms[0].submit();
 }

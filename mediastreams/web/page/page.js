@@ -13,10 +13,14 @@ let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without
 let more = false; // whether there are older ones
 let loading = false;
 let connected = false;
+let showing;
 let view = null; // the CallView or RecordingView that is shown
 
 const send = connect({ message, audio: (data) => listener.audio(data), gone });
-const list = new List(page.scroller, page.rows, makeRow, fillRow, show);
+const list = new List(page.scroller, page.rows, makeRow, fillRow, () => {
+  clearTimeout(showing); // who scrolls asks once
+  showing = setTimeout(show, 100);
+});
 const listener = new Listener(send, update);
 
 const isEnded = () => /^#(ended|recording)/.test(location.hash) || !!calls.get(selected())?.endedAt;
@@ -95,7 +99,7 @@ function makeNothing() {
 
 // Shows what location.hash names.
 function route() {
-  if (!/^(#(live|ended|call\/.*|recording\/.*))?$/.test(location.hash)) history.replaceState(null, "", "/"); // a token
+  if (!/^(#(live|ended|call\/.*|recording\/.*))?$/.test(location.hash)) history.replaceState(null, "", location.pathname); // a token
   const id = selected();
   const isRecording = location.hash.startsWith("#recording");
   const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);

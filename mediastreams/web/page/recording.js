@@ -13,8 +13,9 @@ export class RecordingView {
     this.#describe({ lost: "", late: "", bad: "" });
     write(parts.seconds, duration(item.seconds));
     for (const [kind, size] of Object.entries(item.files)) {
+      const suffix = kind.replace(/^(?!-)/, "."); // or -inbound.raw
       const link = element("a", "button", `${kind.toUpperCase()} `, element("span", "muted num", `${Math.ceil(size / 1000)} kB`));
-      link.href = `${this.base}.${kind}?download=1`;
+      link.href = `${this.base}${suffix}?download=1`;
       parts.downloads.append(link);
     }
     parts.figure.hidden = parts.audio.hidden = !item.files.wav;

@@ -4,6 +4,7 @@
 // set to silence there, so that a gap is silent, and so is what is passed a second time.
 
 const TARGET = 0.3; // seconds between what is played and what has come
+const SLACK = 0.05; // seconds off TARGET
 const LONGEST = 0.8; // more than that is cut to TARGET
 const SIZE = 2 ** 17; // samples of a ring
 const TAPS = 16; // of the windowed sinc that makes the context's rate out of the call's
@@ -82,8 +83,8 @@ class Player extends AudioWorkletProcessor {
 
   process(_, [output]) {
     if (!this.playing) return true;
-    // The call's clock and this one differ: play up to half a percent faster or slower.
-    const drift = Math.max(-0.005, Math.min(0.005, (this.mean - TARGET) / 20));
+    // The call's clock and this one differ: where that adds up, play half a percent faster or slower.
+    const drift = Math.abs(this.mean - TARGET) > SLACK ? Math.sign(this.mean - TARGET) * 0.005 : 0;
     const step = (this.rate / sampleRate) * (1 + drift);
     for (let i = 0; i < output[0].length; i++) {
       const taps = this.taps[(this.fraction * PHASES) | 0];

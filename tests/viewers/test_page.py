@@ -1,0 +1,328 @@
+"""The page in a real browser, with calls of the simulated caller."""
+
+import base64
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from datetime import datetime
+
+import numpy
+import pytest
+import soxr
+from support.browser import accessibility_violations, browser, open_page  # noqa: F401
+from support.server import ROOT, SECONDS, TOKEN, run_caller
+from websockets.sync.client import connect
+
+from mediastreams.audio import mulaw
+from mediastreams.caller import SAMPLE, sound_file
+
+pytestmark = pytest.mark.xdist_group("browser")  # one browser and one server for all
+
+SAID = sound_file.read(str(SAMPLE))
+
+# app.py with a recogniser that needs no model: it hears a word each 0.3 s of audio, and ends a sentence after
+# six of them. What is between < and > in a stream's SID, it hears as well.
+PROGRAM = """
+import re, runpy
+from mediastreams.transcription import select
+
+WORDS = "every word is made up here".split()
+
+class Recognition:
+    is_finished, dropped = False, 0.0
+
+    def __init__(self, name, position, on_text, rate):
+        self.on_text, self.rate, self.begin, self.end, self.said = on_text, rate, position, position, 0
+        self.words = [*WORDS, *re.findall("<.*>", name)]
+
+    def add(self, position, payload):
+        self.end = position + len(payload)
+
+    def flush(self):
+        words = int((self.end - self.begin) / self.rate / 0.3)
+        if words > self.said:
+            self.said = min(words, len(self.words))
+            final = self.said == len(self.words)
+            self.on_text(" ".join(self.words[:self.said]), final, self.begin, self.end, 0.1)
+            if final:
+                self.begin, self.said = self.end, 0
+
+    def finish(self):
+        self.is_finished = True
+
+class Engine:
+    def recognise(self, name, position, on_text, rate):
+        return Recognition(name, position, on_text, rate)
+
+select.choose = lambda settings: Engine()
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def served(start_shared_server, tmp_path_factory):
+    """A server with a page, and calls that are recorded."""
+    folder = tmp_path_factory.mktemp("recordings")
+    return start_shared_server(PROGRAM, PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(folder))
+
+
+@pytest.fixture(scope="module")
+def call(served):
+    """A call that both sides speak in, for as long as the tests run; its stream's SID."""
+    with calling(served.url, "--parameter", "name=Ann", "--track", "both_tracks", "--seconds", "600"):
+        yield served.wait_for(r'"streamSid":"(MZ[0-9a-f]+)"')[1]
+
+
+@contextmanager
+def calling(*arguments):
+    command = [sys.executable, "-m", "mediastreams.caller", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as caller:
+        yield
+        caller.send_signal(signal.SIGINT)
+        assert caller.wait(SECONDS) == 0
+
+
+@pytest.fixture
+def watch(served, open_page):  # noqa: F811
+    """Return a function that opens the page of a server as somebody who has its token."""
+
+    def watch(place="", server=served, **options):
+        page = open_page(f"http://localhost:{server.port}/#{TOKEN}", **options)
+        page.get_by_text("Connected", exact=True).wait_for()
+        if place:
+            page.evaluate("place => { location.hash = place; }", place)
+        return page
+
+    return watch
+
+
+@pytest.fixture
+def watch_call(watch, call):
+    """Return a function that opens the page, and in it the call."""
+
+    def watch_call(**options):
+        page = watch(**options)
+        page.locator(".row", has_text="Ann").locator("a").click()
+        page.get_by_role("heading", name="Ann").wait_for()
+        return page
+
+    return watch_call
+
+
+def wait_until(condition, what, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return value
+
+
+def text(page, name):
+    """Return the text of the shown view's part of this name."""
+    return page.locator(f".detail [data-f={name}]").first.text_content()
+
+
+def level(page, track):
+    return page.locator(f".detail [data-f={track}]").evaluate("meter => meter.value")
+
+
+def resemblance(heard, rate, said):
+    """Return how much what was heard resembles what was said over and over: 0 to 1.
+
+    That is the median over its loud stretches of 0.4 s, each wherever it resembles most.
+    """
+    heard = soxr.resample(heard, rate, 8000)
+    said = numpy.concatenate([said, said[:3200]])
+    energy = numpy.convolve(said**2, numpy.ones(3200), "valid")
+    found = []
+    for at in range(0, len(heard) - 3200, 3200):
+        stretch = heard[at : at + 3200]
+        if numpy.linalg.norm(stretch) > 1:
+            fit = numpy.abs(correlate(said, stretch)) / numpy.sqrt(numpy.maximum(energy, 1))
+            found.append(fit.max() / numpy.linalg.norm(stretch))
+    return statistics.median(found)
+
+
+def correlate(said, stretch):
+    size = 1 << len(said).bit_length()
+    spectrum = numpy.fft.rfft(said, size) * numpy.conj(numpy.fft.rfft(stretch, size))
+    return numpy.fft.irfft(spectrum)[: len(said) - len(stretch) + 1]
+
+
+def samples(mu_law):
+    return numpy.frombuffer(mulaw.decode(mu_law), "<i2").astype("float32") / 32768
+
+
+def test_who_has_the_token_sees_how_to_place_a_call(watch, served):
+    page = watch()
+    assert page.url == f"http://localhost:{served.port}/"
+    assert page.get_by_role("heading", level=2).text_content() == "No calls yet"
+    command = f"python -m mediastreams.caller ws://localhost:{served.port}/media"
+    assert page.locator(".command code").text_content() == command
+    assert accessibility_violations(page) == []
+
+
+def test_words_come_within_100_ms_of_the_console(watch_call, served):
+    page = watch_call()
+    page.evaluate("""() => {
+        window.seen = [];
+        const speakers = { Caller: "caller", Callee: "callee" };
+        new MutationObserver((changes) => {
+            for (const line of changes.flatMap((change) => [...change.addedNodes])) {
+                if (line.className !== "turn ") continue;
+                const [time, speaker] = [...line.children].map((part) => part.textContent);
+                seen.push([`${time} ${speakers[speaker]}`, Date.now() / 1000]);
+            }
+        }).observe(document.querySelector(".conversation"), { childList: true, subtree: true });
+    }""")
+    wait_until(lambda: page.evaluate("seen.length") >= 6, "six final texts")
+    seen = dict(page.evaluate("seen"))
+    served.logged()
+    logged = {}
+    for line in served.lines:
+        if match := re.match(r"\[(.*?)\] INFO in transcriber: MZ\w+ (\S+ call(?:er|ee)): every word is made up", line):
+            logged[match[2]] = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+    delays = [at - logged[what] for what, at in seen.items()]
+    assert statistics.median(delays) < 0.1, delays
+
+
+def test_a_partial_text_changes_in_place(watch_call):
+    page = watch_call()
+    lines = page.locator(".partial")
+    first = wait_until(lambda: lines.all_text_contents(), "a partial text")
+    wait_until(lambda: lines.all_text_contents() not in ([], first), "another one")
+    assert lines.count() <= 2
+
+
+def test_what_is_said_is_seen_and_heard(watch_call):
+    page = watch_call()
+    page.locator(".detail").get_by_role("button", name="Listen").click()
+    page.get_by_text("s behind").wait_for()
+    for track in ("inbound", "outbound"):  # meters move while somebody speaks, and rest after
+        wait_until(lambda: level(page, track) > 20, f"{track} speaks")
+        wait_until(lambda: "speaking" in text(page, f"{track}-db"), f"{track} is said to speak")
+        wait_until(lambda: level(page, track) == 0, f"{track} is silent")
+        wait_until(lambda: "speaking" not in text(page, f"{track}-db"), f"{track} is said to be silent")
+    wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the caller's waveform")
+    wait_until(lambda: page.evaluate("played[0].length / rate") > 5.5, "sound of both")
+    page.locator("#player").get_by_role("button", name="Stop").click()
+    page.locator("#player").wait_for(state="hidden")
+    rate = page.evaluate("rate")
+    for n, said in enumerate(SAID):
+        assert resemblance(floats(page.evaluate(f"encoded(played[{n}])")), rate, samples(said)) > 0.9
+
+
+HEIGHT_OF_INBOUND = """canvas => {
+    const { width, height } = canvas;
+    const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+    const rows = new Set();
+    for (let i = 0; i < data.length; i += 4) {
+        if (data[i + 3] && data[i + 1] - data[i] > 60) rows.add(Math.floor(i / 4 / width));
+    }
+    return rows.size;
+}"""
+
+
+def floats(encoded):
+    return numpy.frombuffer(base64.b64decode(encoded), "<f4")
+
+
+def test_the_worklet_plays_what_came(watch):
+    page = watch()
+    played, reports = play(page, frames(SAID[0], SAID[1]))
+    left, right = played
+    for heard, said in ((left, SAID[0]), (right, SAID[1])):
+        assert resemblance(heard, 48000, samples(said)) > 0.99
+        loudest = numpy.abs(samples(said)).max()
+        assert abs(numpy.abs(heard).max() - loudest) < 0.1 * loudest
+    assert reports[-1]["underruns"] == 1  # at the end
+    assert 0.15 <= reports[1]["delay"] <= 0.3
+
+
+def test_a_gap_is_silent_and_audio_after_it_is_on_time(watch):
+    page = watch()
+    tone = mulaw.encode((8000 * numpy.sin(numpy.arange(16000) / 3)).astype("<i2").tobytes())
+    sent = [each for each in frames(tone, tone) if not 8000 <= each[2] < 9600]
+    (left, _), _ = play(page, sent)
+    loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05  # each 10 ms
+    begin = int(numpy.argmax(loud))
+    assert loud[begin : begin + 98].all()
+    assert not loud[begin + 102 : begin + 118].any()
+    assert loud[begin + 122 : begin + 195].all()
+
+
+def test_audio_that_comes_late_is_played_once_and_behind_by_the_target(watch):
+    page = watch()
+    tone = mulaw.encode((8000 * numpy.sin(numpy.arange(24000) / 3)).astype("<i2").tobytes())
+    late = [(at + 0.6 if position >= 8000 else at, *rest) for at, *rest in frames(tone, tone) for position in rest[1:2]]
+    (left, _), reports = play(page, late)
+    loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05
+    assert abs(loud.sum() - 300) <= 4  # 3 s, and nothing twice
+    assert reports[-1]["underruns"] == 2
+    # Much at once is cut to the target.
+    burst = [(0.1 if at < 2 else at, *rest) for at, *rest in frames(tone, tone)]
+    (left, _), reports = play(page, burst)
+    loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05
+    assert 120 <= loud.sum() <= 145
+    assert max(report["delay"] for report in reports) <= 0.4
+
+
+def test_nothing_is_louder_than_full_scale_and_a_muted_track_is_silent(watch):
+    page = watch()
+    square = mulaw.encode((32767 * numpy.sign(numpy.sin(numpy.arange(8000) / 2))).astype("<i2").tobytes())
+    (left, right), _ = play(page, frames(square, square), muted=[False, True])
+    assert 0.9 < numpy.abs(left).max() <= 1
+    assert numpy.abs(right[12000:]).max() < 0.001
+
+
+def frames(inbound, outbound):
+    """Return audio as a page gets it each 100 ms: when (seconds), the track's number, position, payload."""
+    return [
+        (position / 8000, track, position, audio[position : position + 800])
+        for position in range(0, len(inbound), 800)
+        for track, audio in enumerate((inbound, outbound))
+    ]
+
+
+PLAY = """async ([frames, muted, seconds]) => {
+    const context = new OfflineAudioContext(2, seconds * 48000, 48000);
+    await context.audioWorklet.addModule("/page/worklet.js");
+    const node = new AudioWorkletNode(context, "player", { numberOfInputs: 0, outputChannelCount: [2] });
+    const reports = [];
+    node.port.onmessage = ({ data }) => reports.push(data);
+    node.connect(context.destination);
+    node.port.postMessage({ number: 7, rate: 8000 });
+    node.port.postMessage({ muted });
+    const post = (until) => {
+        for (; frames.length && frames[0][0] <= until; frames.shift()) {
+            const [, track, position, payload] = frames[0];
+            const audio = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
+            const data = new Uint8Array(8 + audio.length);
+            const header = new DataView(data.buffer);
+            header.setUint8(0, track);
+            header.setUint16(2, 7, true);
+            header.setUint32(4, position, true);
+            data.set(audio, 8);
+            node.port.postMessage(data.buffer);
+        }
+        return new Promise((done) => setTimeout(done, 4)); // for the messages to be there
+    };
+    await post(0.0);
+    for (let at = 0.05; at < seconds; at += 0.1) {
+        context.suspend(at).then(() => post(at)).then(() => context.resume());
+    }
+    const buffer = await context.startRendering();
+    return [[0, 1].map((n) => encoded(buffer.getChannelData(n))), reports];
+}"""
+
+
+def play(page, sent, muted=(False, False)):
+    """Return what the worklet plays of each track at 48 kHz, and what it reports each second."""
+    sent = sorted((at, track, position, base64.b64encode(payload).decode()) for at, track, position, payload in sent)
+    seconds = int(sent[-1][0] + 2)
+    played, reports = page.evaluate(PLAY, [sent, list(muted), seconds])
+    return [floats(channel) for channel in played], reports
