@@ -40,7 +40,7 @@ def call(stream, told):
 class TestConversation:
     def test_it_notes_words_keys_and_marks(self, stream, call):
         stream.receive(media(2, 0, size=8000).to_json())
-        consumer = Conversation(stream, call)
+        consumer = Conversation(stream, {stream: call}.__getitem__)
         consumer.transcript(Transcript("inbound", "hello", True, 0.0, 0.5))
         consumer.dtmf(dtmf(3))
         consumer.mark(Mark(4, stream.name, MarkMetadata("m")))
@@ -52,7 +52,7 @@ class TestConversation:
     def test_a_secret_key_is_not_shown(self, stream, call):
         message = dtmf(3)
         message.dtmf = message.dtmf.as_secret()
-        Conversation(stream, call).dtmf(message)
+        Conversation(stream, lambda _: call).dtmf(message)
         assert [each.digit for each in call.detail().digits] == ["(not shown)"]
 
 
