@@ -21,8 +21,10 @@ from mediastreams.terminal import Console
 from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
+from mediastreams.viewers.access import Access
+from mediastreams.viewers.routes import Page
 from mediastreams.web import metrics
-from mediastreams.web.addresses import addresses
+from mediastreams.web.addresses import addresses, local_url
 from mediastreams.web.health import Health
 from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
@@ -70,7 +72,9 @@ class MediaStreams:
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
-        app.register_blueprint(Index(settings))
+        self._access = None if settings.page_token == "off" else Access(settings)
+        self._page = self._access and Page(self._access, settings)
+        app.register_blueprint(self._page or Index(settings))
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -91,6 +95,8 @@ class MediaStreams:
         program with options of its own passes an empty list.
         """
         self.settings = self.state.settings = config.with_arguments(self.settings, arguments)
+        if self._access:
+            self._access.settings = self.settings
         serve(self._app, self.state, self._announce)
         if self._console:
             self._console.close()
@@ -114,11 +120,10 @@ class MediaStreams:
 
     def _announce(self, port: int) -> None:
         settings = self.settings
-        host = settings.http_server_host
-        if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
-            host = "localhost"
         is_text = settings.log_format == "text"
-        for line in (f"Server listening on: http://{host}:{port}", *addresses(settings, port)):
+        page = self._page.path(self._app) if self._page else ""
+        listening = f"Server listening on: {local_url(settings, port)}"
+        for line in (listening, *addresses(settings, port, page)):
             print(line, flush=True) if is_text else logger.info(line)
         if is_text and logger.isEnabledFor(logging.INFO):
             self._show_on_terminal()
