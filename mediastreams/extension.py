@@ -1,9 +1,8 @@
 """The Flask extension: the one place where settings, log, consumers, webhooks, metrics and server meet."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from flask import Flask
 
@@ -14,7 +13,6 @@ from mediastreams.consumers.recording import Recording, unusable
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start, StartMetadata
-from mediastreams.server.handshake import Refusal
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
@@ -23,12 +21,14 @@ from mediastreams.terminal import Console
 from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
+from mediastreams.viewers.access import Access
 from mediastreams.viewers.calls import LiveCalls
 from mediastreams.viewers.lines import Lines
 from mediastreams.viewers.messages import Hello
+from mediastreams.viewers.routes import Page
 from mediastreams.viewers.viewer import LivePage, Viewers
 from mediastreams.web import metrics
-from mediastreams.web.addresses import addresses
+from mediastreams.web.addresses import addresses, local_url
 from mediastreams.web.health import Health
 from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
@@ -61,27 +61,27 @@ class MediaStreams:
         """
         self.settings = settings = config.load() if settings is None else settings
         lines = Lines()
-        configure(settings, lines.add)
+        configure(settings, None if settings.page_token == "off" else lines.add)
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)
         self._metrics = metrics.StreamMetrics()
-        calls = LiveCalls(self._consumers, lines)
-        viewers = Viewers(calls, _Open(), 20, self._hello)
-        self._streams = _CountedStreams(self._consumers, self._metrics, calls)
+        self._streams = _CountedStreams(self._consumers, self._metrics)
         self.state = ServerState(
             settings,
             opened=self._warn,
             finish=self._consumers.finish,
             count_live=metrics.live,
             count_refused=metrics.refused,
-            close_pages=viewers.drain,
         )
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
-        app.register_blueprint(Index(settings))
-        app.wsgi_app = LivePage(app.wsgi_app, viewers)  # type: ignore[method-assign]
+        self._access = None if settings.page_token == "off" else Access(settings)
+        self._page = self._access and Page(self._access, settings)
+        app.register_blueprint(self._page or Index(settings))
+        if self._access:
+            self._show_calls(self._access, lines)
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -102,6 +102,8 @@ class MediaStreams:
         program with options of its own passes an empty list.
         """
         self.settings = self.state.settings = config.with_arguments(self.settings, arguments)
+        if self._access:
+            self._access.settings = self.settings
         serve(self._app, self.state, self._announce)
         if self._console:
             self._console.close()
@@ -116,6 +118,14 @@ class MediaStreams:
         if settings.recordings_dir is not None:
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
 
+    def _show_calls(self, access: Access, lines: Lines) -> None:
+        """Let pages watch the calls, through a WebSocket of their own."""
+        app = self._app
+        self._streams.calls = calls = LiveCalls(self._consumers, lines)
+        viewers = Viewers(calls, access, self.settings.page_viewers, self._hello)
+        self.state.close_pages = viewers.drain
+        app.wsgi_app = LivePage(app.wsgi_app, viewers)  # type: ignore[method-assign]
+
     def _hello(self) -> Hello:
         return Hello(self.state.workers, self.settings.recordings_dir is not None)
 
@@ -128,11 +138,10 @@ class MediaStreams:
 
     def _announce(self, port: int) -> None:
         settings = self.settings
-        host = settings.http_server_host
-        if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
-            host = "localhost"
         is_text = settings.log_format == "text"
-        for line in (f"Server listening on: http://{host}:{port}", *addresses(settings, port)):
+        page = self._page.path(self._app) if self._page else ""
+        listening = f"Server listening on: {local_url(settings, port)}"
+        for line in (listening, *addresses(settings, port, page)):
             print(line, flush=True) if is_text else logger.info(line)
         if is_text and logger.isEnabledFor(logging.INFO):
             self._show_on_terminal()
@@ -144,16 +153,13 @@ class MediaStreams:
             self._consumers.register(partial(LevelMeter, console=self._console))
 
 
-class _Open:
-    def refusal(self, environ: Mapping[str, Any]) -> Refusal | None:
-        return None
-
-
 class _CountedStreams:
     """Hands each stream to its consumers, the page and the metrics, and warns of a second for its audio."""
 
-    def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics, calls: LiveCalls) -> None:
-        self._calls = calls
+    calls: LiveCalls | None = None
+    """What pages watch; None: there are none."""
+
+    def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
         self._consumers = consumers
         self._metrics = stream_metrics
         self._live: list[Stream] = []  # that have started
@@ -162,7 +168,8 @@ class _CountedStreams:
         self._warn_of_second(stream, message.start)
         self._live.append(stream)
         self._metrics.begin(stream)
-        self._calls.begin(stream)
+        if self.calls:
+            self.calls.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
@@ -170,7 +177,8 @@ class _CountedStreams:
             self._live.remove(stream)
         self._consumers.end(stream)
         self._metrics.end(stream)
-        self._calls.end(stream)
+        if self.calls:
+            self.calls.end(stream)
 
     def _warn_of_second(self, stream: Stream, start: StartMetadata) -> None:
         """Log that another live stream has a track of the same call: what it carries is handled twice."""

@@ -31,6 +31,8 @@ class ServerState:
     """The live WebSockets."""
     count_refused: Callable[[str, int], None]
     """Is called with the reason of each refused request ("" if only its status tells it) and the status."""
+    close_pages: Callable[[], None] = staticmethod(_nothing)
+    """Closes the WebSockets that are no streams, and waits a moment for that: called first in a drain."""
     workers: int = 1
     """How many processes serve together, each with a state of its own."""
 
@@ -42,19 +44,16 @@ class ServerState:
         finish: Callable[[float], None] = _nothing,
         count_live: Callable[[int], None] = _nothing,
         count_refused: Callable[[str, int], None] = _nothing,
-        close_pages: Callable[[], None] = _nothing,
     ) -> None:
         """Make the state of a server that takes streams.
 
         `opened` is called when the server takes connections, `count_live` with the number of live WebSockets
         whenever it changes. `finish` is called at the end of a drain with how many seconds are left for the
-        streams' consumers. `close_pages` closes the WebSockets that are no streams, and waits a moment for
-        that: it is called first in a drain, perhaps twice.
+        streams' consumers.
         """
         self.settings = settings
         self.live = Live(settings.gather_ms)
         self.count_refused = count_refused
-        self.close_pages = close_pages
         self._count_live = count_live
         self._opened = opened
         self._finish = finish

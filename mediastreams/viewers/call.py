@@ -1,7 +1,6 @@
 """One call, as the page shows it."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -57,10 +56,11 @@ class Call:
         self.log = log
         self.levels = {}
         self._tell = tell
-        self._transcripts: deque[Said] = deque(maxlen=MAX_TRANSCRIPTS)
+        # Lists, because an empty deque has 600 bytes.
+        self._transcripts: list[Said] = []
         self._partial: dict[Track, Said] = {}
-        self._digits: deque[Pressed] = deque(maxlen=MAX_EVENTS)
-        self._marks: deque[Returned] = deque(maxlen=MAX_EVENTS)
+        self._digits: list[Pressed] = []
+        self._marks: list[Returned] = []
         self._words: Words | None = None
         self._row = _row(id, stream)
         self._told: dict[str, Any] = self._counts(stream)
@@ -72,6 +72,7 @@ class Call:
         said = Said(track, transcript.speaker, text, transcript.final, start, end)
         if text and transcript.final:
             self._transcripts.append(said)
+            del self._transcripts[:-MAX_TRANSCRIPTS]
         if text and not transcript.final:
             self._partial[track] = said
         else:
@@ -84,6 +85,7 @@ class Call:
         """Note a key, and tell it where the call is selected."""
         pressed = Pressed(_cut(digit), round(at, 3))
         self._digits.append(pressed)
+        del self._digits[:-MAX_EVENTS]
         if self.is_selected:
             self._tell(Dtmf(pressed.digit, pressed.at, self.id))
 
@@ -91,6 +93,7 @@ class Call:
         """Note a mark, and tell it where the call is selected."""
         returned = Returned(_cut(name), round(at, 3))
         self._marks.append(returned)
+        del self._marks[:-MAX_EVENTS]
         if self.is_selected:
             self._tell(Mark(returned.name, returned.at, self.id))
 

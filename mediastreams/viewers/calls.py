@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Set
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.hub import get_hub
 
-from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.registry import EVERY, TICK_SECONDS, Consumers
 from mediastreams.streams.stream import Stream
 from mediastreams.viewers.call import Call, Told
@@ -74,7 +74,8 @@ class LiveCalls:
         self._ids = itertools.count(1)
         self._live: dict[str, Call] = {}
         self._ended: dict[str, Call] = {}
-        self._of_stream: dict[Stream, Call] = {}
+        # Weak: a consumer that comes late still finds the call of its stream.
+        self._of_stream: WeakKeyDictionary[Stream, Call] = WeakKeyDictionary()
         self._watcher: Watcher | None = None
         self._told: deque[Told] = deque()  # by other threads
         self._is_taking = False
@@ -85,7 +86,7 @@ class LiveCalls:
         self._selected: set[str] = set()
         self._meter = consumers.register_attachable(Meter, EVERY)
         self._sound = consumers.register_attachable(Sound, TICK_SECONDS / 2)  # at each tick
-        consumers.register(self._conversation)
+        consumers.register(partial(Conversation, call_of=self._of_stream.__getitem__))
 
     def begin(self, stream: Stream) -> None:
         """Add the call of a stream that has started."""
@@ -95,7 +96,7 @@ class LiveCalls:
 
     def end(self, stream: Stream) -> None:
         """Move the call of a stream that has ended, and that need not have begun, to the ended ones."""
-        call = self._of_stream.pop(stream, None)
+        call = self._of_stream.get(stream)
         if call is None:
             return
         del self._live[call.id]
@@ -161,10 +162,6 @@ class LiveCalls:
                 self._consumers.attach(call.stream, kind, partial(consumer, call=call))
             else:
                 self._consumers.detach(call.stream, kind)
-
-    def _conversation(self, stream: Stream) -> Consumer:
-        call = self._of_stream.get(stream)
-        return Conversation(stream, call) if call else Consumer(stream)
 
     def _call(self, id: str) -> Call | None:
         return self._live.get(id) or self._ended.get(id)

@@ -1,6 +1,7 @@
 """The consumers that let the page know of a stream. Nothing here waits for a page."""
 
 import time
+from collections.abc import Callable
 
 from mediastreams.audio import mulaw
 from mediastreams.consumers.base import Consumer
@@ -22,9 +23,9 @@ _PERCENT = bytes(
 class Conversation(Consumer):
     """Notes what is said, the keys and the marks of its stream. Each stream has one; it gets no audio."""
 
-    def __init__(self, stream: Stream, call: Call) -> None:
+    def __init__(self, stream: Stream, call_of: Callable[[Stream], Call]) -> None:
         super().__init__(stream)
-        self._call = call
+        self._call = call_of(stream)
 
     def transcript(self, transcript: Transcript) -> None:
         """Note a text."""
@@ -91,6 +92,10 @@ class Sound(Consumer):
             parts.clear()
             for start, values in self._peaks[track].take():
                 self._call.tell_wave(track, start, values)
+
+    def stop(self) -> None:
+        """Hand on the rest."""
+        self.flush()
 
 
 class Peaks:

@@ -1,7 +1,6 @@
 """Keeps the last lines of the log of each stream, for the page."""
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -18,13 +17,13 @@ _format = logging.Formatter("%(message)s").format
 class StreamLog:
     """The last lines of one stream's log. Any thread may read."""
 
-    lines: deque[Logged]
+    lines: list[Logged]
     """The last 200."""
     tell: Callable[[Logged], None] | None = None
     """Is called with each further line, in the thread that logs; None: nothing is."""
 
     def __init__(self) -> None:
-        self.lines = deque(maxlen=MAX_LINES)
+        self.lines = []
 
 
 class Lines:
@@ -51,5 +50,6 @@ class Lines:
         line = Logged(record.created, record.levelname, text.encode(errors="backslashreplace").decode())
         log = self.of(stream)
         log.lines.append(line)
+        del log.lines[:-MAX_LINES]
         if log.tell is not None:
             log.tell(line)

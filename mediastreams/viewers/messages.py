@@ -28,7 +28,7 @@ class _Message(Struct, rename="camel", tag_field="event"):
     """A message to the page."""
 
 
-class Words(Struct):
+class Words(Struct, gc=False):
     """What was said last."""
 
     speaker: str
@@ -61,7 +61,7 @@ class Row(Struct, rename="camel"):
     ended_at: float | None = None
 
 
-class Said(Struct):
+class Said(Struct, gc=False):
     """A text of the recogniser; its times are seconds from the stream's first audio."""
 
     track: Track
@@ -72,7 +72,7 @@ class Said(Struct):
     end: float
 
 
-class Logged(Struct):
+class Logged(Struct, gc=False):
     """A line of the log, with its traceback."""
 
     at: float
@@ -80,14 +80,14 @@ class Logged(Struct):
     text: str
 
 
-class Pressed(Struct):
+class Pressed(Struct, gc=False):
     """A key; `at` is seconds of the call."""
 
     digit: str
     at: float
 
 
-class Returned(Struct):
+class Returned(Struct, gc=False):
     """A mark that came back; `at` is seconds of the call."""
 
     name: str
