@@ -1,13 +1,14 @@
 """The page in a real browser, with calls of the simulated caller."""
 
 import base64
+import json
 import re
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 import numpy
@@ -326,3 +327,157 @@ def play(page, sent, muted=(False, False)):
     seconds = int(sent[-1][0] + 2)
     played, reports = page.evaluate(PLAY, [sent, list(muted), seconds])
     return [floats(channel) for channel in played], reports
+
+
+def test_two_viewers_see_the_same_and_one_that_stalls_holds_up_nobody(watch_call):
+    stalled, other = watch_call(), watch_call()
+    said = other.locator("[role=log] .turn")
+    before = wait_until(said.count, "a final text")
+    stalled.evaluate("() => { setTimeout(() => { for (const end = Date.now() + 2500; Date.now() < end; ); }, 0); }")
+    began = time.monotonic()
+    wait_until(lambda: said.count() > before, "the other one gets a text")
+    assert time.monotonic() - began < 2.5
+    last = said.all_text_contents()
+    wait_until(lambda: stalled.locator("[role=log] .turn").all_text_contents()[: len(last)] == last, "it catches up")
+
+
+def test_each_view_is_accessible_and_fits_a_phone(watch_call):
+    page = watch_call()
+    page.locator("[role=log] .turn").first.wait_for()
+    assert accessibility_violations(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert accessibility_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.get_by_role("link", name="‹ Calls").click()
+    page.locator(".row").first.wait_for()
+    assert page.locator("main").is_hidden()
+    assert accessibility_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, served):  # noqa: F811
+    page = open_page(f"http://localhost:{served.port}/", expected=["403"])
+    assert accessibility_violations(page) == []
+    page.get_by_label("Token").fill("not it")
+    page.get_by_role("button").click()
+    page.get_by_role("alert").wait_for()
+    assert accessibility_violations(page) == []
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button").click()
+    page.get_by_text("Connected", exact=True).wait_for()
+
+
+def test_a_recording_is_played_with_captions(watch, served):
+    page = watch("#ended")
+    url = served.url
+    result = run_caller(url, "--track", "both_tracks", "--fast", "--parameter", "name=Bo", "--parameter", "plan=gold")
+    assert result.returncode == 0, result.stderr
+    row = page.locator(".row", has_text="Bo · gold")
+    row.get_by_role("link").click()
+    turns = page.locator(".detail .conversation button")
+    turns.first.wait_for()
+    assert turns.first.text_content().endswith("every word is made up here")
+    wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the peaks")
+    audio = page.locator("audio")
+    assert abs(audio.evaluate("audio => audio.duration") - 5.2) < 0.01
+    turns.nth(2).click()  # plays from there
+    wait_until(lambda: "every word" in text(page, "caption"), "a caption")
+    assert audio.evaluate("audio => audio.currentTime") > 1.5
+    assert not audio.evaluate("audio => audio.paused")
+    assert turns.nth(2).get_attribute("aria-current") == "true"
+    for kind in ("WAV", "VTT", "JSON"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=re.compile(f"^{kind} ")).click()
+        assert download.value.suggested_filename.endswith(f".{kind.lower()}")
+    assert accessibility_violations(page) == []
+
+
+EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+def test_what_a_peer_chose_is_text(watch, served):
+    page = watch()
+    start = {
+        "streamSid": f"MZ{EVIL}",
+        "callSid": f"CA{EVIL}",
+        "accountSid": EVIL,
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {EVIL: f"{EVIL}!"},
+    }
+    common = {"streamSid": f"MZ{EVIL}"}
+    payload = base64.b64encode(bytes(8000)).decode()
+    messages = [
+        {"event": "connected", "protocol": "Call", "version": "1.0.0"},
+        {"event": "start", "sequenceNumber": "1", "start": start, **common},
+        {"event": "dtmf", "sequenceNumber": "2", "dtmf": {"track": "inbound", "digit": EVIL}, **common},
+        {"event": "mark", "sequenceNumber": "3", "mark": {"name": EVIL}, **common},
+        *(
+            {
+                "event": "media",
+                "sequenceNumber": str(4 + n),
+                "media": {"track": "inbound", "chunk": str(n), "timestamp": str(1000 * n), "payload": payload},
+                **common,
+            }
+            for n in range(3)
+        ),
+        {"event": EVIL, "sequenceNumber": "7", **common},
+    ]
+    with connect(served.url, compression=None) as call:
+        for message in messages:
+            call.send(json.dumps(message))
+        row = page.locator(".row", has_text="onerror").first
+        row.locator("a").click()
+        detail = page.locator(".detail")
+        for part in ("facts", "conversation", "events", "log"):
+            shown = detail.locator(f"[data-f={part}]")
+            wait_until(lambda: "onerror" in shown.text_content(), f"it is shown in {part}")  # noqa: B023
+        assert "onerror" in detail.locator("h2").text_content()
+        assert page.locator("img, main script, nav script").count() == 0
+        call.close()
+    page.goto(f"{page.url.partition('#')[0]}#ended")
+    assert page.title() != "owned"
+    assert page.locator("img").count() == 0
+
+
+def test_two_hundred_calls(watch, served):
+    page = watch()
+    with ExitStack() as stack:
+        calls = [stack.enter_context(connect(served.url, compression=None)) for _ in range(200)]
+        for n, call in enumerate(calls):
+            start = {
+                "streamSid": f"MZ{n:032x}",
+                "callSid": f"CA{n:032x}",
+                "accountSid": "AC0",
+                "tracks": ["inbound"],
+                "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+                "customParameters": {"number": f"#{n}"},
+            }
+            message = {"event": "start", "sequenceNumber": "1", "start": start, "streamSid": start["streamSid"]}
+            call.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+            call.send(json.dumps(message))
+        wait_until(lambda: int(page.locator("[data-f=live-count]").text_content()) >= 200, "200 calls")
+        rows = page.locator(".row")
+        assert rows.count() < 30
+        page.locator(".row a").first.focus()
+        page.keyboard.press("End")
+        wait_until(lambda: rows.last.get_attribute("aria-posinset") == rows.last.get_attribute("aria-setsize"), "the last")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="#198", exact=True).wait_for()
+        assert page.evaluate("document.querySelector('.scroller').scrollTop") < 100
+    wait_until(lambda: int(page.locator("[data-f=live-count]").text_content()) <= 1, "they have ended")
+
+
+def test_a_server_that_is_gone_is_said_to_be_and_comes_back(watch, start_server):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    page = watch(server=server, expected=["ERR_CONNECTION_REFUSED", "WebSocket connection to", "403"])
+    server.stop()
+    state = page.get_by_role("status")
+    wait_until(lambda: "is gone. Trying again." in state.text_content(), "that it is gone is said")
+    again = start_server(PAGE_TOKEN=TOKEN, HTTP_SERVER_PORT=str(server.port))
+    wait_until(lambda: state.text_content() == "Connected", "it is back")
+    again.stop()
+    start_server(HTTP_SERVER_PORT=str(server.port))  # with another token
+    page.get_by_label("Token").wait_for()
