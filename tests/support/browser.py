@@ -1,5 +1,6 @@
 """A real browser: Chromium, headless, driven by Playwright; and pages that notice what goes wrong in them."""
 
+import importlib.util
 import os
 import shutil
 
@@ -19,7 +20,9 @@ FLAGS = (
 # In each page before its own scripts: what the Content-Security-Policy refuses, and a tap of what is played.
 PROBE = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+  violations.push(`${violatedDirective} ${blockedURI}`);
+});
 window.played = [[], []];
 window.encoded = (floats) => {
   const bytes = new Uint8Array(Float32Array.from(floats).buffer);
@@ -45,11 +48,9 @@ AudioNode.prototype.connect = function (to, ...rest) {
 
 def _missing():
     """Return why there is no browser, "" where there is one."""
-    try:
-        import axe_playwright_python.sync_playwright
-        import playwright.sync_api  # noqa: F401
-    except ImportError as error:
-        return f"{error.name} is not installed (pip install -r requirements-dev.txt)"
+    for package in ("playwright", "axe_playwright_python"):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed (pip install -r requirements-dev.txt)"
     return "" if _path() else f"none of {', '.join(NAMES)} is on PATH (apt-get install chromium)"
 
 
@@ -109,6 +110,8 @@ def accessibility_violations(page):
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         for violation in Axe().run(page).response["violations"]:
-            nodes = "; ".join(f"{node['html'][:160]} {node['failureSummary']}" for node in violation["nodes"][:3])
+            nodes = "; ".join(
+                f"{node['html'][:160]} {node['failureSummary']}" for node in violation["nodes"][:3]
+            )
             found.append(f"{scheme} {violation['id']}: {nodes}")
     return found

@@ -8,13 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 import numpy
 import pytest
 import soxr
-from support.browser import accessibility_violations, browser, open_page  # noqa: F401
+from support.browser import accessibility_violations
 from support.server import ROOT, SECONDS, TOKEN, run_caller
 from websockets.sync.client import connect
 
@@ -44,13 +45,13 @@ class Recognition:
         self.end = position + len(payload)
 
     def flush(self):
-        words = int((self.end - self.begin) / self.rate / 0.3)
-        if words > self.said:
+        samples = int(0.3 * self.rate)
+        while (words := (self.end - self.begin) // samples) > self.said:
             self.said = min(words, len(self.words))
-            final = self.said == len(self.words)
-            self.on_text(" ".join(self.words[:self.said]), final, self.begin, self.end, 0.1)
+            final, end = self.said == len(self.words), self.begin + self.said * samples
+            self.on_text(" ".join(self.words[: self.said]), final, self.begin, end, 0.1)
             if final:
-                self.begin, self.said = self.end, 0
+                self.begin, self.said = end, 0
 
     def finish(self):
         self.is_finished = True
@@ -88,7 +89,7 @@ def calling(*arguments):
 
 
 @pytest.fixture
-def watch(served, open_page):  # noqa: F811
+def watch(served, open_page):
     """Return a function that opens the page of a server as somebody who has its token."""
 
     def watch(place="", server=served, **options):
@@ -180,12 +181,14 @@ def test_words_come_within_100_ms_of_the_console(watch_call, served):
             }
         }).observe(document.querySelector(".conversation"), { childList: true, subtree: true });
     }""")
-    wait_until(lambda: page.evaluate("seen.length") >= 6, "six final texts")
+    wait_until(lambda: page.evaluate("seen.length") >= 4, "four final texts")
     seen = dict(page.evaluate("seen"))
     served.logged()
     logged = {}
     for line in served.lines:
-        if match := re.match(r"\[(.*?)\] INFO in transcriber: MZ\w+ (\S+ call(?:er|ee)): every word is made up", line):
+        if match := re.match(
+            r"\[(.*?)\] INFO in transcriber: MZ\w+ (\S+ call(?:er|ee)): every word is made up", line
+        ):
             logged[match[2]] = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
     delays = [at - logged[what] for what, at in seen.items()]
     assert statistics.median(delays) < 0.1, delays
@@ -203,11 +206,8 @@ def test_what_is_said_is_seen_and_heard(watch_call):
     page = watch_call()
     page.locator(".detail").get_by_role("button", name="Listen").click()
     page.get_by_text("s behind").wait_for()
-    for track in ("inbound", "outbound"):  # meters move while somebody speaks, and rest after
-        wait_until(lambda: level(page, track) > 20, f"{track} speaks")
-        wait_until(lambda: "speaking" in text(page, f"{track}-db"), f"{track} is said to speak")
-        wait_until(lambda: level(page, track) == 0, f"{track} is silent")
-        wait_until(lambda: "speaking" not in text(page, f"{track}-db"), f"{track} is said to be silent")
+    for track in ("inbound", "outbound"):
+        speaks_and_rests(page, track)
     wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the caller's waveform")
     wait_until(lambda: page.evaluate("played[0].length / rate") > 5.5, "sound of both")
     page.locator("#player").get_by_role("button", name="Stop").click()
@@ -215,6 +215,14 @@ def test_what_is_said_is_seen_and_heard(watch_call):
     rate = page.evaluate("rate")
     for n, said in enumerate(SAID):
         assert resemblance(floats(page.evaluate(f"encoded(played[{n}])")), rate, samples(said)) > 0.9
+
+
+def speaks_and_rests(page, track):
+    """Wait until a track's meter has moved, and rests again."""
+    wait_until(lambda: level(page, track) > 20, f"{track} speaks")
+    wait_until(lambda: "speaking" in text(page, f"{track}-db"), f"{track} is said to speak")
+    wait_until(lambda: level(page, track) == 0, f"{track} is silent")
+    wait_until(lambda: "speaking" not in text(page, f"{track}-db"), f"{track} is said to be silent")
 
 
 HEIGHT_OF_INBOUND = """canvas => {
@@ -259,7 +267,11 @@ def test_a_gap_is_silent_and_audio_after_it_is_on_time(watch):
 def test_audio_that_comes_late_is_played_once_and_behind_by_the_target(watch):
     page = watch()
     tone = mulaw.encode((8000 * numpy.sin(numpy.arange(24000) / 3)).astype("<i2").tobytes())
-    late = [(at + 0.6 if position >= 8000 else at, *rest) for at, *rest in frames(tone, tone) for position in rest[1:2]]
+    late = [
+        (at + 0.6 if position >= 8000 else at, *rest)
+        for at, *rest in frames(tone, tone)
+        for position in rest[1:2]
+    ]
     (left, _), reports = play(page, late)
     loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05
     assert abs(loud.sum() - 300) <= 4  # 3 s, and nothing twice
@@ -323,7 +335,9 @@ PLAY = """async ([frames, muted, seconds]) => {
 
 def play(page, sent, muted=(False, False)):
     """Return what the worklet plays of each track at 48 kHz, and what it reports each second."""
-    sent = sorted((at, track, position, base64.b64encode(payload).decode()) for at, track, position, payload in sent)
+    sent = sorted(
+        (at, track, position, base64.b64encode(payload).decode()) for at, track, position, payload in sent
+    )
     seconds = int(sent[-1][0] + 2)
     played, reports = page.evaluate(PLAY, [sent, list(muted), seconds])
     return [floats(channel) for channel in played], reports
@@ -333,12 +347,16 @@ def test_two_viewers_see_the_same_and_one_that_stalls_holds_up_nobody(watch_call
     stalled, other = watch_call(), watch_call()
     said = other.locator("[role=log] .turn")
     before = wait_until(said.count, "a final text")
-    stalled.evaluate("() => { setTimeout(() => { for (const end = Date.now() + 2500; Date.now() < end; ); }, 0); }")
+    stalled.evaluate(
+        "() => { setTimeout(() => { for (const end = Date.now() + 2500; Date.now() < end; ); }, 0); }"
+    )
     began = time.monotonic()
     wait_until(lambda: said.count() > before, "the other one gets a text")
     assert time.monotonic() - began < 2.5
     last = said.all_text_contents()
-    wait_until(lambda: stalled.locator("[role=log] .turn").all_text_contents()[: len(last)] == last, "it catches up")
+    wait_until(
+        lambda: stalled.locator("[role=log] .turn").all_text_contents()[: len(last)] == last, "it catches up"
+    )
 
 
 def test_each_view_is_accessible_and_fits_a_phone(watch_call):
@@ -348,14 +366,14 @@ def test_each_view_is_accessible_and_fits_a_phone(watch_call):
     page.set_viewport_size({"width": 360, "height": 740})
     assert accessibility_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    page.get_by_role("link", name="‹ Calls").click()
+    page.locator(".back").click()
     page.locator(".row").first.wait_for()
-    assert page.locator("main").is_hidden()
+    assert page.locator(".view").is_hidden()
     assert accessibility_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, served):  # noqa: F811
+def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, served):
     page = open_page(f"http://localhost:{served.port}/", expected=["403"])
     assert accessibility_violations(page) == []
     page.get_by_label("Token").fill("not it")
@@ -370,7 +388,9 @@ def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, 
 def test_a_recording_is_played_with_captions(watch, served):
     page = watch("#ended")
     url = served.url
-    result = run_caller(url, "--track", "both_tracks", "--fast", "--parameter", "name=Bo", "--parameter", "plan=gold")
+    result = run_caller(
+        url, "--track", "both_tracks", "--fast", "--parameter", "name=Bo", "--parameter", "plan=gold"
+    )
     assert result.returncode == 0, result.stderr
     row = page.locator(".row", has_text="Bo · gold")
     row.get_by_role("link").click()
@@ -416,7 +436,12 @@ def test_what_a_peer_chose_is_text(watch, served):
             {
                 "event": "media",
                 "sequenceNumber": str(4 + n),
-                "media": {"track": "inbound", "chunk": str(n), "timestamp": str(1000 * n), "payload": payload},
+                "media": {
+                    "track": "inbound",
+                    "chunk": str(n),
+                    "timestamp": str(1000 * n),
+                    "payload": payload,
+                },
                 **common,
             }
             for n in range(3)
@@ -430,10 +455,9 @@ def test_what_a_peer_chose_is_text(watch, served):
         row.locator("a").click()
         detail = page.locator(".detail")
         for part in ("facts", "conversation", "events", "log"):
-            shown = detail.locator(f"[data-f={part}]")
-            wait_until(lambda: "onerror" in shown.text_content(), f"it is shown in {part}")  # noqa: B023
+            detail.locator(f"[data-f={part}]", has_text="onerror").wait_for()
         assert "onerror" in detail.locator("h2").text_content()
-        assert page.locator("img, main script, nav script").count() == 0
+        assert page.locator("img, main script").count() == 0
         call.close()
     page.goto(f"{page.url.partition('#')[0]}#ended")
     assert page.title() != "owned"
@@ -442,32 +466,45 @@ def test_what_a_peer_chose_is_text(watch, served):
 
 def test_two_hundred_calls(watch, served):
     page = watch()
-    with ExitStack() as stack:
-        calls = [stack.enter_context(connect(served.url, compression=None)) for _ in range(200)]
-        for n, call in enumerate(calls):
-            start = {
-                "streamSid": f"MZ{n:032x}",
-                "callSid": f"CA{n:032x}",
-                "accountSid": "AC0",
-                "tracks": ["inbound"],
-                "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                "customParameters": {"number": f"#{n}"},
-            }
-            message = {"event": "start", "sequenceNumber": "1", "start": start, "streamSid": start["streamSid"]}
-            call.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-            call.send(json.dumps(message))
-        wait_until(lambda: int(page.locator("[data-f=live-count]").text_content()) >= 200, "200 calls")
-        rows = page.locator(".row")
-        assert rows.count() < 30
-        page.locator(".row a").first.focus()
-        page.keyboard.press("End")
-        wait_until(lambda: rows.last.get_attribute("aria-posinset") == rows.last.get_attribute("aria-setsize"), "the last")
-        page.keyboard.press("Home")
-        page.keyboard.press("ArrowDown")
-        page.keyboard.press("Enter")
-        page.get_by_role("heading", name="#198", exact=True).wait_for()
-        assert page.evaluate("document.querySelector('.scroller').scrollTop") < 100
-    wait_until(lambda: int(page.locator("[data-f=live-count]").text_content()) <= 1, "they have ended")
+    with ExitStack() as stack, ThreadPoolExecutor(20) as pool:
+        calls = list(
+            pool.map(lambda n: stack.enter_context(connect(served.url, compression=None)), range(200))
+        )
+        list(pool.map(start_call, calls, range(200)))
+        try:
+            count = page.locator("[data-f=live-count]")
+            wait_until(lambda: int(count.text_content()) >= 200, "200 calls")
+            rows = page.locator(".row")
+            assert rows.count() < 30
+            rows.first.locator("a").focus()
+            page.keyboard.press("End")
+            last = rows.last
+            wait_until(
+                lambda: last.get_attribute("aria-posinset") == last.get_attribute("aria-setsize"), "the last"
+            )
+            page.keyboard.press("Home")
+            page.keyboard.press("ArrowDown")
+            name = page.evaluate("document.activeElement.textContent")
+            assert name == rows.nth(1).locator("a").text_content()
+            page.keyboard.press("Enter")
+            page.get_by_role("heading", name=name, exact=True).wait_for()
+        finally:
+            list(pool.map(lambda call: call.close(), calls))
+
+
+def start_call(call, n):
+    start = {
+        "streamSid": f"MZ{n:032x}",
+        "callSid": f"CA{n:032x}",
+        "accountSid": "AC0",
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {"number": f"#{n}"},
+    }
+    call.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+    call.send(
+        json.dumps({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": start["streamSid"]})
+    )
 
 
 def test_a_server_that_is_gone_is_said_to_be_and_comes_back(watch, start_server):

@@ -109,7 +109,7 @@ function route() {
     send({ event: "select", id: item && !isRecording ? id : null });
     update();
     show();
-    page.main.replaceChildren(view?.root ?? makeNothing());
+    page.view.replaceChildren(view?.root ?? makeNothing());
   }
   document.body.classList.toggle("chosen", !!item);
   update();
