@@ -78,7 +78,7 @@ class Access:
 
     def log_in(self, token: str) -> bool:
         """Return whether `token` is the page's, and count a failure."""
-        is_right = hmac.compare_digest(token.encode(errors="replace"), self._token)
+        is_right = hmac.compare_digest(token.encode(errors="surrogatepass"), self._token)
         if not is_right:
             self._failures.append(time.monotonic())
         return is_right

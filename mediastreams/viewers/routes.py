@@ -4,7 +4,7 @@ Everything beneath `/page/` needs the cookie, but the login. Without it `/` is a
 """
 
 import logging
-import mimetypes
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TypeVar
 import gevent
 import msgspec
 from flask import Blueprint, Flask, current_app, redirect, request
-from gevent.hub import get_hub
+from gevent.threadpool import ThreadPool
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
@@ -33,6 +33,7 @@ _T = TypeVar("_T")
 
 FOLDER = Path(__file__).parents[1] / "web" / "page"
 MAX_BYTES = 1024  # of a login
+MAX_THREADS = 4  # that read recordings
 _BLOCK = 65536  # bytes of a recording that are read and sent at once
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -44,10 +45,17 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# Not from the system's tables, which a Windows program may have changed.
-_TYPES = mimetypes.MimeTypes(filenames=())
-for _type, _suffix in (("text/javascript", ".js"), ("text/vtt", ".vtt"), ("audio/wav", ".wav")):
-    _TYPES.add_type(_type, _suffix)
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".raw": "application/octet-stream",
+    ".svg": "image/svg+xml",
+    ".vtt": "text/vtt; charset=utf-8",
+    ".wav": "audio/wav",
+}
 
 
 class Page(Blueprint):
@@ -62,6 +70,8 @@ class Page(Blueprint):
         self._login_seconds = settings.start_timeout
         folder = settings.recordings_dir
         self._recordings = None if folder is None else Recordings(folder)
+        # Not the hub's: what reads recordings keeps nobody waiting who resolves a name.
+        self._threads: ThreadPool | None = None  # made by the process that serves
         self.before_app_request(self._admit)
         self.after_app_request(self._protect)
         # Where the application has no route, see `_admit`.
@@ -70,7 +80,7 @@ class Page(Blueprint):
             "/favicon.ico": Rule("/favicon.ico", endpoint=f"{self.name}.icon"),
         }
         self.add_url_rule("/page/", view_func=self.page)
-        self.add_url_rule("/page/icon", view_func=self.icon)
+        self.add_url_rule("/page/favicon.ico", view_func=self.icon)
         self.add_url_rule("/login.js", view_func=self.file, defaults={"name": "login.js"})
         self.add_url_rule("/login.css", view_func=self.file, defaults={"name": "login.css"})
         self.add_url_rule("/page/login", view_func=self.login, methods=["POST"])
@@ -91,28 +101,30 @@ class Page(Blueprint):
 
     def login(self) -> Response:
         """Answer a right token with the cookie, and a wrong one with the form."""
-        if seconds := self._access.wait_seconds():
-            text = f"There were {MAX_FAILURES} failed logins in a minute: wait {seconds:.0f} s."
-            response = self._form(429, text)
-            response.headers["Retry-After"] = f"{seconds:.0f}"
-            self._log_failure(429, "there were too many failed ones")
+        access = self._access
+        if seconds := math.ceil(access.wait_seconds()):
+            sentence = f"There were {MAX_FAILURES} failed logins within a minute: wait {seconds} s."
+            self._log_failure(429, sentence)
+            response = self._form(429, sentence)
+            response.headers["Retry-After"] = str(seconds)
             return response
-        if not self._access.log_in(self._read_token()):
-            self._log_failure(403, "the token is wrong")
-            return self._form(403, "This is not the token.")
+        if not access.log_in(self._read_token()):
+            sentence = "This is not the token of the page."
+            self._log_failure(403, sentence)
+            return self._form(403, sentence)
         response = redirect(self.path(current_app), 303)
-        response.set_cookie(**self._access.cookie(request.environ))
+        response.set_cookie(**access.cookie(request.environ))
         return response
 
     def file(self, name: str) -> Response:
         """Answer with a file of the page."""
-        path = {path.name: path for path in FOLDER.iterdir()}.get(name)
+        path = {path.name: path for path in FOLDER.iterdir() if path.suffix in _TYPES}.get(name)
         if path is None:
             raise refusal(404, "The page has no such file.")
-        return Response(path.read_bytes(), content_type=_type_of(name))
+        return Response(path.read_bytes(), content_type=_TYPES[path.suffix])
 
     def icon(self) -> Response:
-        """Answer that there is none to a browser that asks whichever page it shows."""
+        """Answer that there is none: browsers ask for it without being told to."""
         return Response(status=204)
 
     def recordings(self) -> Response:
@@ -121,17 +133,17 @@ class Page(Blueprint):
         if self._recordings is not None:
             before = request.args.get("before", "")
             recordings = self._recordings
-            found = _in_thread(lambda: recordings.newest(before))
+            found = self._in_thread(lambda: recordings.newest(before))
         return _json(found)
 
     def recording(self, name: str) -> Response:
         """Answer with a file of a recording, or with the range of it that is asked for."""
         recordings = self._found()
-        file = _in_thread(lambda: recordings.open(name))
+        file = self._in_thread(lambda: recordings.open(name))
         if file is None:
             raise refusal(404, "There is no such file of a recording.")
-        response = Response(FileWrapper(_Reading(file), _BLOCK), direct_passthrough=True)  # type: ignore[arg-type]
-        response.content_type = _type_of(name)
+        response = Response(FileWrapper(_Reading(file, self._in_thread), _BLOCK), direct_passthrough=True)  # type: ignore[arg-type]
+        response.content_type = _TYPES[Path(name).suffix]
         response.content_length = file.size
         response.last_modified = datetime.fromtimestamp(file.mtime, UTC)
         response.set_etag(file.etag)
@@ -146,31 +158,30 @@ class Page(Blueprint):
     def peaks(self, name: str) -> Response:
         """Answer with the peaks of a recording's waveform."""
         recordings = self._found()
-        found = _in_thread(lambda: recordings.peaks(name))
+        found = self._in_thread(lambda: recordings.peaks(name))
         if found is None:
             raise refusal(404, "There is no such WAV file of a recording.")
         return _json(found)
 
-    def _admit(self) -> Response | None:
+    def _admit(self) -> None:
         """Refuse who may not look; and let `/` be the page where the application has nothing there."""
         rule = self._rules.get(request.path)
         if rule and isinstance(request.routing_exception, NotFound) and request.method in ("GET", "HEAD"):
             request.routing_exception = None
             request.url_rule, request.view_args = rule, {}
         if not self._is_ours():
-            return None
+            return
         request.environ[LOG_LEVEL] = logging.DEBUG  # a watched call's log stays as it is
-        access, environ = self._access, request.environ
-        if not self._is_secret():
-            refused = access.address_refusal(environ)
-        elif refused := access.refusal(environ):
-            self._log_refusal(refused)
-        return refused and refusal(refused.status, refused.text).response  # type: ignore[return-value]
+        check = self._access.refusal if self._needs_cookie() else self._access.address_refusal
+        if refused := check(request.environ):
+            if request.path.startswith("/page/"):  # whoever scans addresses asks for `/`
+                self._log_refusal(refused)
+            raise refusal(refused.status, refused.text)
 
     def _protect(self, response: Response) -> Response:
         if self._is_ours():
             response.headers.update(_HEADERS)
-            if not self._is_secret():
+            if not self._needs_cookie():
                 # Without a referrer a browser posts the form with `Origin: null`.
                 response.headers["Referrer-Policy"] = "same-origin"
         return response
@@ -180,8 +191,7 @@ class Page(Blueprint):
             return True
         return request.routing_exception is not None and request.path.startswith("/page/")
 
-    def _is_secret(self) -> bool:
-        """Return whether a request of the page's needs the cookie."""
+    def _needs_cookie(self) -> bool:
         path = request.path
         return path.startswith("/page/") and path != "/page/" and request.endpoint != f"{self.name}.login"
 
@@ -192,25 +202,36 @@ class Page(Blueprint):
 
     def _read_token(self) -> str:
         if (request.content_length or 0) > MAX_BYTES:
-            raise refusal(413, f"A login has at most {MAX_BYTES} bytes.")
+            raise self._refuse_login(413, f"A login has at most {MAX_BYTES} bytes.")
         try:
             with gevent.Timeout(self._login_seconds, TimeoutError()):
                 return request.form.get("token", "")
         except TimeoutError:
-            raise refusal(408, f"The login was not whole within {self._login_seconds:g} s.") from None
+            text = f"The login was not whole within {self._login_seconds:g} s."
+            raise self._refuse_login(408, text) from None
         except OSError:  # of gevent: the peer has gone before the end of the body
-            raise refusal(400, "The body of the login was cut off.") from None
+            raise self._refuse_login(400, "The body of the login was cut off.") from None
+
+    def _refuse_login(self, status: int, text: str) -> HTTPException:
+        self._log_failure(status, text)
+        return refusal(status, text)
 
     def _form(self, status: int = 200, sentence: str = "") -> Response:
         form = (FOLDER / "login.html").read_text(encoding="utf-8")
         if sentence:
             form = form.replace("<form", f'<p class="error" role="alert">{sentence}</p>\n<form', 1)
-        return Response(form, status, content_type=_type_of("login.html"))
+        return Response(form, status, content_type=_TYPES[".html"])
+
+    def _in_thread(self, function: Callable[[], _T]) -> _T:
+        """Return what `function` returns, or raise what it raises; others are served meanwhile."""
+        self._threads = self._threads or ThreadPool(MAX_THREADS)
+        result: _T = self._threads.apply(function)
+        return result
 
     @staticmethod
     def _log_failure(status: int, why: str) -> None:
         metrics.refused("page", status)
-        line = "%s: a login to the page was refused with %d, %s"
+        line = "%s: a login to the page refused with %d, %s"
         logger.warning(line, request.remote_addr, status, why, extra={"limit": "failed logins to the page"})
 
     @staticmethod
@@ -229,24 +250,14 @@ class Page(Blueprint):
 class _Reading:
     """Reads a recording's file in another thread: a slow disk holds up nobody."""
 
-    def __init__(self, file: RecordedFile) -> None:
+    def __init__(self, file: RecordedFile, in_thread: Callable[[Callable[[], bytes]], bytes]) -> None:
         self._file = file
+        self._in_thread = in_thread
         self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
 
     def read(self, size: int) -> bytes:
-        return _in_thread(lambda: self._file.read(size))
-
-
-def _in_thread(function: Callable[[], _T]) -> _T:
-    """Return what `function` returns, or raise what it raises; others are served meanwhile."""
-    result: _T = get_hub().threadpool.apply(function)
-    return result
+        return self._in_thread(lambda: self._file.read(size))
 
 
 def _json(data: object) -> Response:
     return Response(msgspec.json.encode(data), content_type="application/json")
-
-
-def _type_of(name: str) -> str:
-    guessed = _TYPES.guess_type(name)[0] or "application/octet-stream"
-    return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
