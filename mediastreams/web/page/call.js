@@ -60,14 +60,12 @@ export class CallView {
   // All so far.
   call({ transcripts, lines, digits, marks }) {
     const { parts } = this;
-    const log = parts.final.cloneNode(); // of a new one, a screen reader does not read all
-    parts.final.replaceWith(log);
-    parts.final = log;
-    parts.partial.replaceChildren();
-    parts.log.replaceChildren();
-    parts.events.replaceChildren();
-    this.partials = {};
-    this.events = [];
+    for (const name of ["final", "partial", "log", "events"]) {
+      const empty = parts[name].cloneNode(); // of a new one, a screen reader does not read all
+      parts[name].replaceWith(empty);
+      parts[name] = empty;
+    }
+    Object.assign(this, { partials: {}, events: [] });
     for (const transcript of transcripts) this.transcript(transcript);
     for (const line of lines) this.line(line);
     for (const event of [...digits, ...marks].sort((a, b) => a.at - b.at)) this.mark(event);
@@ -95,7 +93,7 @@ export class CallView {
   line({ at, level, text }) {
     const { log } = this.parts;
     const follows = isAtEnd(log);
-    log.append(element("p", /INFO|DEBUG/.test(level) ? "" : "warn", element("span", "num muted", clock(at)), " ", text));
+    log.append(timed("p", /INFO|DEBUG/.test(level) ? "" : "warn", clock(at), text));
     if (log.children.length > MAX_LINES) log.firstChild.remove();
     if (follows) log.scrollTop = 1e9;
   }
@@ -103,7 +101,7 @@ export class CallView {
   mark({ at, digit, name }) {
     const text = digit ? `Key ${digit}` : name ?? "Key";
     this.events.push([at, text]);
-    this.parts.events.append(timed("li", "event", at, " ", text));
+    this.parts.events.append(timed("li", "event", duration(at), text));
   }
 
   dtmf(event) {
@@ -141,4 +139,4 @@ export class CallView {
 }
 
 // Whether the last line is shown, so that the next one should be too.
-const isAtEnd = ({ scrollTop, clientHeight, scrollHeight }) => scrollTop + clientHeight > scrollHeight - 20;
+const isAtEnd = ({ scrollTop, clientHeight, scrollHeight }) => scrollTop + clientHeight > scrollHeight - 60;

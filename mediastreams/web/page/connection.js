@@ -1,30 +1,28 @@
 // The WebSocket of this tab. It is opened again until the page is closed.
 
-const FIRST = 500; // ms to wait before it is opened again; twice as long each time
-const LONGEST = 5000;
-
 // Calls on.message with each object, on.audio with each ArrayBuffer, and on.gone with a sentence when the
 // connection ends or cannot be opened. Returns a function that sends an object, if there is a connection.
 export function connect(on) {
   let socket;
-  let wait = FIRST;
+  let wait = 500; // ms until it is opened again; twice as long each time
   const open = () => {
-    let sentence = "";
+    let sentence;
     socket = new WebSocket(`${location.origin.replace("http", "ws")}/page/live`);
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => (sentence = "The connection was lost.");
+    socket.onopen = () => {
+      sentence = "The connection was lost.";
+      wait = 500;
+    };
     socket.onmessage = ({ data }) => {
       if (typeof data !== "string") return on.audio(data);
       const message = JSON.parse(data);
-      if (message.event === "hello") wait = FIRST;
       if (message.event === "draining") sentence = "The server is shutting down.";
       on.message(message);
     };
     socket.onclose = async ({ code }) => {
-      if (code === 1013) sentence = "This tab was too slow.";
-      on.gone(sentence || (await reason()));
+      on.gone(code === 1013 ? "This tab was too slow." : (sentence ?? (await reason())));
       setTimeout(open, wait);
-      wait = Math.min(2 * wait, LONGEST);
+      wait = Math.min(2 * wait, 5000);
     };
   };
   open();
@@ -34,7 +32,7 @@ export function connect(on) {
 // A refused WebSocket does not tell why: an ordinary request does.
 async function reason() {
   try {
-    const { status, ok } = await fetch("/page/page.css", { method: "HEAD", cache: "no-store" });
+    const { status, ok } = await fetch("/page/page.css", { method: "HEAD" });
     if (status === 403) location.reload(); // to the form for the token
     if (ok) return "The server has as many viewers as it allows (PAGE_VIEWERS).";
   } catch {} // nobody answers

@@ -4,12 +4,10 @@ const HEIGHT = 76; // pixels, as .row in page.css
 const BEYOND = 4; // rows above and below the screen
 
 export class List {
-  // `make` and `fill` make a row's elements and set their text; `shown` is called when other rows have some.
-  constructor(scroller, list, make, fill, shown) {
-    Object.assign(this, { scroller, list, make, fill, shown });
-    this.items = [];
+  // `make` and `fill` make a row's elements and set their text; `changed` is called when other rows have some.
+  constructor(scroller, list, make, fill, changed) {
+    Object.assign(this, { scroller, list, make, fill, changed, items: [], shown: "" });
     this.rows = new Map(); // those with elements, by id
-    this.told = "";
     scroller.addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(scroller);
     list.addEventListener("keydown", (event) => this.#key(event));
@@ -25,27 +23,24 @@ export class List {
   draw() {
     const { items, rows, list, scroller } = this;
     const first = Math.max(0, Math.floor(scroller.scrollTop / HEIGHT) - BEYOND);
-    const last = Math.min(items.length, Math.ceil((scroller.scrollTop + scroller.clientHeight) / HEIGHT) + BEYOND);
-    const wanted = items.slice(first, last);
-    const ids = new Set(wanted.map((item) => item.id));
+    const wanted = items.slice(first, Math.ceil((scroller.scrollTop + scroller.clientHeight) / HEIGHT) + BEYOND);
+    const ids = wanted.map(({ id }) => id);
     for (const [id, row] of rows) {
-      if (ids.has(id)) continue;
+      if (ids.includes(id)) continue;
       row.root.remove();
       rows.delete(id);
     }
     wanted.forEach((item, n) => {
-      let row = rows.get(item.id);
-      if (!row) rows.set(item.id, (row = this.make(item)));
+      const row = rows.get(item.id) ?? this.make(item);
+      rows.set(item.id, row);
       if (list.children[n] !== row.root) list.insertBefore(row.root, list.children[n] ?? null);
       row.root.style.top = `${(first + n) * HEIGHT}px`;
       row.root.ariaPosInSet = first + n + 1;
       row.root.ariaSetSize = items.length;
       this.fill(row, item);
     });
-    const told = [...ids].join();
-    if (told === this.told) return;
-    this.told = told;
-    this.shown();
+    if (this.shown === (this.shown = ids.join())) return;
+    this.changed();
   }
 
   #key(event) {
@@ -53,11 +48,11 @@ export class List {
     const row = event.target.closest("li");
     if (!step || !row) return;
     event.preventDefault();
-    const at = Math.min(this.items.length - 1, Math.max(0, row.ariaPosInSet - 1 + step));
-    const { scroller } = this;
+    const { scroller, items } = this;
+    const at = Math.min(items.length - 1, Math.max(0, row.ariaPosInSet - 1 + step));
     const top = at * HEIGHT;
     scroller.scrollTop = Math.max(top + HEIGHT - scroller.clientHeight, Math.min(top, scroller.scrollTop));
     this.draw();
-    this.rows.get(this.items[at].id).link.focus();
+    this.rows.get(items[at].id).link.focus();
   }
 }

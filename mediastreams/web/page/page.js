@@ -11,9 +11,8 @@ const page = parts(document);
 const calls = new Map(); // the server's rows by their id, live and ended
 let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without it
 let more = false; // whether there are older ones
-let loading = false;
 let connected = false;
-let showing;
+let showing, loading; // timers
 let view = null; // the CallView or RecordingView that is shown
 
 const send = connect({ message, audio: (data) => listener.audio(data), gone });
@@ -25,7 +24,6 @@ const listener = new Listener(send, update);
 
 const isEnded = () => /^#(ended|recording)/.test(location.hash) || !!calls.get(selected())?.endedAt;
 const selected = () => decodeURIComponent(location.hash.match(/^#\w+\/(.*)/)?.[1] ?? "");
-const newest = (a, b) => b.startedAt - a.startedAt;
 
 function makeRow({ id, files }) {
   const row = stamp("row");
@@ -37,13 +35,13 @@ function makeRow({ id, files }) {
 function fillRow(row, item) {
   const { id, files, endedAt, words, lost, late, bad, missing, decodable = true, tracks } = item;
   const isLive = !files && !endedAt;
-  const wrong = [lost && `${lost} lost`, late && `${late} late`, bad && `${bad} bad`, missing && `${missing} s missing`, decodable || "not decoded"];
+  const wrong = Object.entries({ lost, late, bad, "s missing": missing }).filter(([, count]) => count);
   write(row.who, who(item));
   write(row.since, clock(item.startedAt));
   write(row.seconds, duration(seconds(item)));
   write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}`);
   write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : item.ending);
-  write(row.trouble, wrong.filter((text) => typeof text === "string").join(", "));
+  write(row.trouble, decodable ? wrong.map(([what, count]) => `${count} ${what}`).join(", ") : "not decoded");
   row.listen.hidden = !isLive || !isSecureContext || !decodable;
   row.listen.ariaPressed = listener.call === item;
   row.listen.ariaLabel = `Listen to ${who(item)}`;
@@ -56,15 +54,16 @@ function seconds({ seconds, since, endedAt }) {
 }
 
 function drawList() {
-  const of = (ended) => [...calls.values()].filter((call) => !call.endedAt !== ended).sort(newest);
-  const [live, ended] = [of(false), recordings ?? of(true)];
+  const all = [...calls.values()].sort((a, b) => b.startedAt - a.startedAt);
+  const live = all.filter(({ endedAt }) => !endedAt);
+  const ended = recordings ?? all.filter(({ endedAt }) => endedAt);
   const items = isEnded() ? ended : live;
   write(page["live-count"], `${live.length}`);
   write(page["ended-count"], `${ended.length}${recordings && more ? "+" : ""}`);
   page["live-tab"].ariaCurrent = isEnded() ? null : "page";
   page["ended-tab"].ariaCurrent = isEnded() ? "page" : null;
   document.title = live.length === 1 ? "1 call" : `${live.length} calls`;
-  document.body.classList.toggle("idle", !items.length && !view); // a phone then shows how to place a call
+  document.body.classList.toggle("idle", !items.length && !view); // how to place a call is shown
   page.none.hidden = items.length;
   write(page.none, isEnded() ? "No ended calls yet." : connected ? "No calls now." : "");
   list.set(items);
@@ -82,13 +81,9 @@ function update() {
 }
 
 function makeNothing() {
-  const { root, title, text, command, copy } = stamp("nothing");
+  const { root, command, copy } = stamp("nothing");
   const address = location.host === "localhost:5000" ? "" : ` ${location.origin.replace("http", "ws")}/media`;
   write(command, `python -m mediastreams.caller${address}`);
-  if (list.items.length) {
-    write(title, "Choose a call");
-    write(text, "Or place one without a phone: run this in a second terminal, in the server’s folder.");
-  }
   copy.onclick = async () => {
     getSelection().selectAllChildren(command); // without https there is no clipboard
     await navigator.clipboard.writeText(command.textContent);
@@ -104,24 +99,23 @@ function route() {
   const isRecording = location.hash.startsWith("#recording");
   const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);
   if (!item || item.id !== view?.item.id || isRecording !== view instanceof RecordingView) {
+    document.body.classList.toggle("chosen", !!item);
     view?.close();
     view = item ? (isRecording ? new RecordingView(item) : new CallView(item, (call) => listener.toggle(call))) : null;
     send({ event: "select", id: item && !isRecording ? id : null });
     update();
     show();
     page.view.replaceChildren(view?.root ?? makeNothing());
+    if (item && !page.scroller.offsetParent) view.parts.who.focus(); // on a phone what had the focus is gone
   }
-  document.body.classList.toggle("chosen", !!item);
   update();
   tick();
 }
 
-async function loadRecordings(older) {
-  if (loading) return;
-  loading = true;
+// Gets the newest recordings, or those before the one of this name.
+async function loadRecordings(before = "") {
   try {
-    const answer = await fetch(`/page/recordings${older ? `?before=${encodeURIComponent(recordings.at(-1).id)}` : ""}`);
-    const found = await answer.json();
+    const found = await (await fetch(`/page/recordings?before=${before}`)).json();
     const rows = found.recordings.map((row) => ({
       ...row,
       id: row.name,
@@ -132,10 +126,9 @@ async function loadRecordings(older) {
     }));
     const ids = new Set(rows.map(({ id }) => id));
     const others = (recordings ?? []).filter(({ id }) => !ids.has(id));
-    if (older || !others.length) more = found.more;
-    recordings = older ? [...others, ...rows] : [...rows, ...others];
+    if (before || !others.length) more = found.more;
+    recordings = before ? [...others, ...rows] : [...rows, ...others];
   } catch {} // the server is gone, and the page says so
-  loading = false;
   route();
 }
 
@@ -195,7 +188,8 @@ function merge(rows) {
     calls.set(row.id, call);
     if ("seconds" in row) call.since = performance.now();
     if (!row.endedAt) continue;
-    if (recordings) setTimeout(() => loadRecordings(), 1000); // its files are complete then
+    clearTimeout(loading);
+    if (recordings) loading = setTimeout(loadRecordings, 1000); // its files are complete then
     if (listener.call === call) setTimeout(() => listener.call === call && listener.stop(), 1000);
   }
 }
@@ -224,7 +218,9 @@ addEventListener("hashchange", () => {
 addEventListener("keydown", ({ key }) => key === "Escape" && view && (location.hash = isEnded() ? "#ended" : "#live"));
 document.addEventListener("visibilitychange", show);
 page.scroller.addEventListener("scroll", ({ target }) => {
-  if (isEnded() && recordings && more && target.scrollTop + 2 * target.clientHeight > target.scrollHeight) loadRecordings(true);
+  if (!isEnded() || !recordings || !more || target.scrollTop + 2 * target.clientHeight < target.scrollHeight) return;
+  more = false; // until it is known
+  loadRecordings(recordings.at(-1).id);
 });
 setInterval(tick, 1000);
 route();

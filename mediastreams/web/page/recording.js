@@ -90,7 +90,7 @@ export class RecordingView {
     this.gaps = Object.entries(media).flatMap(([track, { gaps = [] }]) => gaps.map((gap) => ({ track, ...gap })));
     const missing = this.gaps.map(({ track, at, duration }) => [at, `${TRACKS[track]}: ${duration} s missing`]);
     for (const [at, text] of [...this.events, ...missing].sort((a, b) => a[0] - b[0]).slice(0, 1000)) {
-      put(parts.events, timed("button", "event", at, " ", text), at);
+      put(parts.events, timed("button", "event", duration(at), text), at);
     }
   }
 

@@ -23,8 +23,9 @@ export const who = ({ parameters, callSid }) => Object.values(parameters).join("
 export const stamp = (name) => parts(document.getElementById(name).content.firstElementChild.cloneNode(true));
 
 export function parts(root) {
-  const named = [...root.querySelectorAll("[data-f]")].map((part) => [part.dataset.f, part]);
-  return { root, ...Object.fromEntries(named) };
+  const named = { root };
+  for (const part of root.querySelectorAll("[data-f]")) named[part.dataset.f] = part;
+  return named;
 }
 
 // An element with a class, and text or elements in it.
@@ -35,12 +36,11 @@ export function element(name, className, ...children) {
   return made;
 }
 
-// A line that begins with its time in the call.
-export const timed = (name, className, seconds, ...children) =>
-  element(name, className, element("span", "num muted", duration(seconds)), ...children);
+// A line that begins with a time.
+export const timed = (name, className, time, ...children) => element(name, className, element("span", "num muted", time), " ", ...children);
 
-export const turn = (name, className, seconds, track, text) =>
-  timed(name, `turn ${className}`, seconds, element("span", `speaker ${track}`, TRACKS[track]), element("span", "said", text));
+export const turn = (name, className, start, track, text) =>
+  timed(name, `turn ${className}`, duration(start), element("span", `speaker ${track}`, TRACKS[track]), element("span", "said", text));
 
 // Sets an element's text, without work where it stays; no text hides a notice.
 export function write(target, text) {
@@ -49,22 +49,20 @@ export function write(target, text) {
 }
 
 // Shows what a call is, above the rest of its view.
-export function describe({ who: name, how, facts }, call, state, counts) {
-  write(name, who(call));
-  write(how, state);
-  const pairs = {
-    Stream: call.streamSid,
-    Call: call.callSid,
-    Since: clock(call.startedAt),
-    Tracks: (call.tracks ?? []).join(", "),
-    ...counts,
-  };
-  const all = [...Object.entries(pairs), ...Object.entries(call.parameters)];
+export function describe(parts, call, state, counts) {
+  const { facts } = parts;
+  write(parts.who, who(call));
+  write(parts.how, state);
+  for (const track in TRACKS) parts[`${track}-lane`].hidden = !call.tracks.includes(track);
+  const { streamSid, callSid, startedAt, tracks, parameters } = call;
+  const pairs = { Stream: streamSid, Call: callSid, Since: clock(startedAt), Tracks: tracks.join(", "), ...counts };
+  const all = [...Object.entries(pairs), ...Object.entries(parameters)];
+  if (facts.shown === (facts.shown = all.join())) return; // what somebody has marked stays so
   facts.replaceChildren(...all.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value ?? ""))));
 }
 
 // Shows dBFS on a <meter> of 60 dB; null is silence. Returns whether somebody speaks.
 export function meter(target, level) {
   target.value = 60 + (level ?? -60);
-  return level >= -45 && level != null; // as on the console
+  return target.value >= 15; // -45 dBFS, as on the console
 }
