@@ -1,8 +1,8 @@
 """Draws `live-page.png`: the live page in the middle of simulated calls, as Chromium shows it.
 
-It runs `app.py`, calls it, opens the page, chooses a call and listens to it, and takes the picture once both
-speakers have a line of text. Needs Chromium, `playwright` and the recogniser of requirements-transcription.txt.
-From the top folder:
+It runs `app.py`, calls it, opens the page, chooses a call and listens to it, and takes the picture once each
+speaker has said something twice. Needs Chromium, `playwright` and the recogniser of
+requirements-transcription.txt. From the top folder:
 
     python docs/live_page.py
 """
@@ -22,14 +22,23 @@ PORT = "5058"
 WIDTH, HEIGHT = 1280, 760
 CALLS = [  # the last one is chosen
     ["--calls", "2", "--seconds", "60"],
-    ["--twiml", "twiml/connect-stream.xml", "--seconds", "60", "--digits", "12#", "--parameter", "name=Bo Chen"],
-    ["--track", "both_tracks", "--parameter", "name=Ann Lee", "--parameter", "queue=support"],
+    ["--digits", "12#", "--seconds", "60", "--parameter", "name=Bo Chen"],
+    [
+        "--track",
+        "both_tracks",
+        "--seconds",
+        "60",
+        "--parameter",
+        "name=Ann Lee",
+        "--parameter",
+        "queue=support",
+    ],
 ]
 
 
 def main() -> None:
     """Run the server, call it, and take the picture."""
-    token = secrets.token_urlsafe()
+    token, url = secrets.token_urlsafe(), f"ws://localhost:{PORT}/media"
     environ = {**os.environ, "HTTP_SERVER_PORT": PORT, "PAGE_TOKEN": token, "LOG_LEVEL": "INFO"}
     server = subprocess.Popen(
         [sys.executable, "app.py"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
@@ -46,12 +55,13 @@ def main() -> None:
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1)
             page.goto(f"http://localhost:{PORT}/#{token}")
             for options in CALLS:
-                command = [sys.executable, "-m", "mediastreams.caller", f"ws://localhost:{PORT}/media", *options]
+                command = [sys.executable, "-m", "mediastreams.caller", url, *options]
                 callers.append(subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL))
                 time.sleep(1)
             page.locator(".row", has_text="Ann Lee").locator("a").click()
             page.locator(".detail").get_by_role("button", name="Listen").click()
-            page.locator("[role=log] .turn").nth(1).wait_for()
+            page.locator("[role=log] .turn").nth(3).wait_for()
+            page.locator(".partial").wait_for()
             page.screenshot(path=FOLDER / "live-page.png")
             browser.close()
     finally:
