@@ -78,9 +78,7 @@ class Consumers:
         live = self._live.get(stream)
         if live is None or stream.start is None or kind in live.attached:
             return
-        feed = Feed(kind, make, stream, stream.start)
-        kind.feeds.add(feed)
-        live.attached[kind] = feed
+        live.attached[kind] = feed = kind.begin(make, stream, stream.start)
         self._connect(feed, live.puts)
 
     def detach(self, stream: Stream, kind: Kind) -> None:
@@ -108,8 +106,7 @@ class Consumers:
             if kind.is_attachable:
                 continue
             make = partial(kind.factory, publish=publish) if kind.publishes else kind.factory
-            feed = Feed(kind, make, stream, message)
-            kind.feeds.add(feed)
+            feed = kind.begin(make, stream, message)
             feeds.append(feed)
             self._connect(feed, puts)
         self._live[stream] = _Live(feeds, puts)

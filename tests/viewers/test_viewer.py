@@ -35,6 +35,7 @@ LOUD, SILENT = mulaw.encode(b"\x00\x40\x00\xc0" * 2000), mulaw.SILENCE * 4000
 # app.py with other constants, and what else a test wants.
 CHANGED = """
 import runpy
+from mediastreams.server import websocket
 from mediastreams.viewers import viewer
 {}
 runpy.run_path("app.py", run_name="__main__")
@@ -434,7 +435,9 @@ class TestBadPages:
             page.wait_for("call")  # it has answered its Pings
 
     def test_one_that_does_not_read_is_closed_and_felt_by_nobody(self, start_page_server):
-        server = start_page_server("-c", CHANGED.format("viewer.MAX_WAITING = 20_000"))
+        server = start_page_server(
+            "-c", CHANGED.format("viewer.MAX_WAITING, websocket.CLOSE_SECONDS = 20_000, 60")
+        )
         cookie = log_in(server)
         with Page(server, cookie) as page, stalled(server, cookie) as slow:
             page.wait_for("calls")
