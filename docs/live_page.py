@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 
 FOLDER = Path(__file__).parent
 PORT = "5058"
-WIDTH, HEIGHT = 1280, 760
+WIDTH, HEIGHT = 1200, 700
 CALLS = [  # the last one is chosen
     ["--calls", "2", "--seconds", "60"],
     ["--digits", "12#", "--seconds", "60", "--parameter", "name=Bo Chen"],
