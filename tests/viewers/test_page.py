@@ -26,8 +26,8 @@ pytestmark = pytest.mark.xdist_group("browser")  # one browser and one server fo
 
 SAID = sound_file.read(str(SAMPLE))
 
-# app.py with a recogniser that needs no model. It hears a word each 0.3 s, of the callee each 0.37 s; six are a
-# sentence. What is between < and > in a stream's SID, it hears as well.
+# app.py with a recogniser that needs no model. It hears a word each 0.3 s, of the callee each 0.37 s.
+# Six are a sentence. What is between < and > in a stream's SID, it hears as well.
 PROGRAM = """
 import re, runpy
 from mediastreams.transcription import select
