@@ -61,6 +61,8 @@ MAX_WAITING = 2_000_000  # bytes of texts and rows
 MAX_AUDIO = 20  # frames: 1 s of both tracks
 MAX_WAVES = 100  # messages: 5 s of both tracks
 _SENDING = 65536  # bytes that the system takes of what is sent: what waits in there cannot be left out
+_TOGETHER = 16384  # bytes: from so many on the rest is sent later
+_GATHER_SECONDS = 0.02  # what comes in this time is sent together
 _PAUSE = 0.05  # seconds from one message of a page to the next that is handled
 _DRAIN_SECONDS = 1.0  # for the pages to close
 _TRY_AGAIN_LATER = 1013  # https://www.iana.org/assignments/websocket
@@ -303,14 +305,23 @@ class Viewer:
                 if (now := time.monotonic()) >= ping_at:
                     ping_at = now + PING_SECONDS
                     websocket.send_frame(b"", Opcode.PING)
-                elif (frame := self._next()) is not None:
-                    websocket.send_frame(*frame)
+                elif frames := self._next():
+                    websocket.send_frames(frames)
+                    gevent.sleep(_GATHER_SECONDS)
                 else:
                     self._has_something.clear()
                     self._has_something.wait(ping_at - now)
 
-    def _next(self) -> tuple[bytes, Opcode] | None:
-        """Take what is to be sent next; None where nothing waits."""
+    def _next(self) -> list[tuple[bytes, int]]:
+        """Take what is to be sent next, as frames; none where nothing waits."""
+        frames: list[tuple[bytes, int]] = []
+        size = 0
+        while size < _TOGETHER and (frame := self._next_frame()):
+            frames.append(frame)
+            size += len(frame[0])
+        return frames
+
+    def _next_frame(self) -> tuple[bytes, int] | None:
         if self._waiting:
             data = self._waiting.popleft()
             self._waiting_bytes -= len(data)

@@ -482,6 +482,10 @@ class FakeWebSocket:
         self.released.wait()
         self.sent.append((opcode, data))
 
+    def send_frames(self, frames):
+        self.released.wait()
+        self.sent.extend((opcode, data) for data, opcode in frames)
+
     def close(self, code, reason):
         self.closed, self.closed_with = True, (code, reason)
         self._ended.set()
