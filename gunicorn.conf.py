@@ -28,17 +28,15 @@ _PREFIX = "mediastreams-metrics-"
 _metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix=_PREFIX)
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
-
 # All workers have the page's token from here. A reload keeps it.
-random_page_token()
+_token = os.environ["MEDIASTREAMS_PAGE_TOKEN"] = random_page_token()
 
 
 def when_ready(server):
     """Log where the page is, and what to paste at Twilio."""
     address = server.LISTENERS[0].getsockname()
-    for line in addresses(
-        _settings, address[1] if isinstance(address, tuple) else _settings.http_server_port
-    ):
+    port = address[1] if isinstance(address, tuple) else _settings.http_server_port
+    for line in addresses(_settings, port, _token):
         server.log.info(line)
 
 

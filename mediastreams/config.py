@@ -291,13 +291,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def random_page_token() -> str:
-    """Return the token of the page for settings that have none: random, and the same in all child processes.
+    """Return a token for the page of settings that have none: that of gunicorn's master, else a new one."""
+    import secrets  # it takes 10 ms of CPU
 
-    gunicorn's workers have it so from their master (`gunicorn.conf.py`).
-    """
-    import secrets  # it takes 3 ms of CPU
-
-    return os.environ.setdefault("MEDIASTREAMS_PAGE_TOKEN", secrets.token_urlsafe(16))
+    return os.environ.get("MEDIASTREAMS_PAGE_TOKEN") or secrets.token_urlsafe(16)
 
 
 def has_folder_for_metrics() -> bool:

@@ -139,9 +139,10 @@ class MediaStreams:
     def _announce(self, port: int) -> None:
         settings = self.settings
         is_text = settings.log_format == "text"
+        token = self._access.token if self._access else ""
         page = self._page.path(self._app) if self._page else ""
         listening = f"Server listening on: {local_url(settings, port)}"
-        for line in (listening, *addresses(settings, port, page)):
+        for line in (listening, *addresses(settings, port, token, page)):
             print(line, flush=True) if is_text else logger.info(line)
         if is_text and logger.isEnabledFor(logging.INFO):
             self._show_on_terminal()

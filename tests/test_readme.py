@@ -54,7 +54,7 @@ INSTALL_SECONDS = 300
 
 
 def alike(text):
-    """Return printed text with what differs from call to call made the same: times, SIDs, tokens, the port."""
+    """Return printed text with what differs from call to call made the same: times, SIDs, tokens, port."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
     text = re.sub(r"\d{8}T\d{6}\.\d{3}Z", "TIME", text)
     text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b|\b(MZ)[0-9a-f]{6}\b", r"\1\2", text)

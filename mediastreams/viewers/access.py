@@ -35,13 +35,15 @@ class Access:
 
     settings: Settings
     """The settings; their hosts are those at which the page is shown."""
+    token: str
+    """The page's token: that of the settings, or a random one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._token = (settings.page_token or config.random_page_token()).encode()
+        self.token = settings.page_token or config.random_page_token()
         # A key of the token: another token makes all cookies void.
         self._signer = itsdangerous.TimestampSigner(
-            self._token, salt="mediastreams.page", key_derivation="hmac", digest_method=hashlib.sha256
+            self.token, salt="mediastreams.page", key_derivation="hmac", digest_method=hashlib.sha256
         )
         self._failures: deque[float] = deque(maxlen=MAX_FAILURES)  # monotonic seconds
 
@@ -78,7 +80,7 @@ class Access:
 
     def log_in(self, token: str) -> bool:
         """Return whether `token` is the page's, and count a failure."""
-        is_right = hmac.compare_digest(token.encode(errors="surrogatepass"), self._token)
+        is_right = hmac.compare_digest(token.encode(errors="surrogatepass"), self.token.encode())
         if not is_right:
             self._failures.append(time.monotonic())
         return is_right

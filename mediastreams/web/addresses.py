@@ -1,6 +1,5 @@
 """The lines at the start that tell a person where the page is, and what to paste at Twilio."""
 
-from mediastreams import config
 from mediastreams.config import Settings
 
 
@@ -12,19 +11,22 @@ def local_url(settings: Settings, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def addresses(settings: Settings, port: int, page: str = "/") -> list[str]:
-    """Return these lines for a server that listens on `port` and has its page at the path `page`."""
-    return [*_page(settings, f"{local_url(settings, port)}{page}"), *_to_paste(settings, port)]
+def addresses(settings: Settings, port: int, token: str, page: str = "/") -> list[str]:
+    """Return these lines for a server that listens on `port` and has its page at the path `page`.
+
+    `token` is the page's; it is shown only if it is not that of the settings.
+    """
+    return [*_page(settings, f"{local_url(settings, port)}{page}", token), *_to_paste(settings, port)]
 
 
-def _page(settings: Settings, url: str) -> list[str]:
+def _page(settings: Settings, url: str, token: str) -> list[str]:
     if settings.page_token == "off":
         return []
-    if settings.page_token is None:
-        if settings.log_format == "json":  # it is collected, and read by others
-            return [f"Watch the calls at {url} (set PAGE_TOKEN: a log has no token)"]
-        url = f"{url}#{config.random_page_token()}"
-    return [f"Watch the calls at {url}"]
+    if settings.page_token is not None:
+        return [f"Watch the calls at {url}"]
+    if settings.log_format == "json":  # it is collected, and read by others
+        return [f"Watch the calls at {url} (set PAGE_TOKEN: a log has no token)"]
+    return [f"Watch the calls at {url}#{token}"]
 
 
 def _to_paste(settings: Settings, port: int) -> list[str]:

@@ -491,8 +491,7 @@ class TestGunicorn:
         cookie = log_in(server.port, token_of(server))
         server.wait_for("TWILIO_AUTH_TOKEN is not set", times=2)
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("TWILIO_AUTH_TOKEN is not set", times=2)
-        server.wait_for("Worker exiting", times=2)
+        server.wait_for("TWILIO_AUTH_TOKEN is not set|Worker exiting", times=4)
         assert self.ask_both(server, cookie) == [200, 200]
         assert server.stop().count("Watch the calls at") == 1
 

@@ -53,7 +53,7 @@ def test_a_log_as_json_has_no_token(start_server):
 def test_the_address_on_this_machine(host, url):
     settings = Settings(http_server_host=host, page_token=TOKEN)
     assert local_url(settings, 80) == url
-    assert addresses(settings, 80)[0] == f"Watch the calls at {url}/"
+    assert addresses(settings, 80, TOKEN)[0] == f"Watch the calls at {url}/"
 
 
 def test_what_to_paste(start_server):
