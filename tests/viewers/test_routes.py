@@ -15,7 +15,7 @@ import pytest
 from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 from support.calls import CAPTURED, say
-from support.page import TOKEN, ask, is_form, log_in, token_of, try_token
+from support.page_http import TOKEN, ask, is_form, log_in, token_of, try_token
 from support.server import ROOT, SECONDS, run_caller
 
 from mediastreams import MediaStreams, Settings
