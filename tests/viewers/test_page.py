@@ -374,6 +374,31 @@ def test_each_view_is_accessible_and_fits_a_phone(watch_call):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_who_wants_no_motion_sees_the_waveform_in_steps(watch_call):
+    count = """() => {
+        let drawn = 0;
+        const clear = CanvasRenderingContext2D.prototype.clearRect;
+        CanvasRenderingContext2D.prototype.clearRect = function (...box) {
+            drawn++;
+            return clear.apply(this, box);
+        };
+        return new Promise((done) => setTimeout(() => done(drawn), 1500));
+    }"""
+    page = watch_call(reduced_motion="reduce")
+    assert 1 <= page.evaluate(count) <= 4
+
+
+def test_what_is_special_of_a_server_is_said(watch):
+    page = watch()
+    page.route_web_socket("**/page/live", lambda socket: socket.send(HELLO))
+    page.reload()
+    page.get_by_text("This page shows the calls of one of 4 worker processes.").wait_for()
+    page.unroute_all()
+
+
+HELLO = json.dumps({"event": "hello", "workers": 4, "recordings": False})
+
+
 def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, served):
     page = open_page(f"http://localhost:{served.port}/", expected=["403"])
     assert accessibility_violations(page) == []
