@@ -38,7 +38,7 @@ export class CallView {
     write(parts.listen, listened === item ? "Stop listening" : "Listen");
     parts.listen.hidden = endedAt || !decodable;
     parts.play.hidden = !recording;
-    if (recording) parts.play.href = `#recording/${encodeURIComponent(recording.id)}`;
+    if (recording) parts.play.href = `#recording/${recording.id}`;
     if (!endedAt) return;
     this.levels({});
     for (const track in this.partials) this.transcript({ track });

@@ -22,12 +22,13 @@ const list = new List(page.scroller, page.rows, makeRow, fillRow, () => {
 });
 const listener = new Listener(send, update);
 
-const isEnded = () => /^#(ended|recording)/.test(location.hash) || !!calls.get(selected())?.endedAt;
-const selected = () => decodeURIComponent(location.hash.match(/^#\w+\/(.*)/)?.[1] ?? "");
+// What location.hash names, and the id in it.
+const place = () => location.hash.match(/^#(live|ended|call|recording)(?:\/([\w.-]+))?$/) ?? [];
+const isEnded = () => /ended|recording/.test(place()[1]) || !!calls.get(place()[2])?.endedAt;
 
 function makeRow({ id, files }) {
   const row = stamp("row");
-  row.link.href = `#${files ? "recording" : "call"}/${encodeURIComponent(id)}`;
+  row.link.href = `#${files ? "recording" : "call"}/${id}`;
   row.listen.onclick = () => listener.toggle(calls.get(id));
   return row;
 }
@@ -46,7 +47,7 @@ function fillRow(row, item) {
   row.listen.ariaPressed = listener.call === item;
   row.listen.ariaLabel = `Listen to ${who(item)}`;
   for (const track in TRACKS) row[track].hidden = !isLive || !tracks.includes(track);
-  row.link.ariaCurrent = id === selected() ? "page" : null;
+  row.link.ariaCurrent = id === place()[2] ? "page" : null;
 }
 
 function seconds({ seconds, since, endedAt }) {
@@ -94,9 +95,9 @@ function makeNothing() {
 
 // Shows what location.hash names.
 function route() {
-  if (!/^(#(live|ended|call\/.*|recording\/.*))?$/.test(location.hash)) history.replaceState(null, "", location.pathname); // a token
-  const id = selected();
-  const isRecording = location.hash.startsWith("#recording");
+  const [, kind, id] = place();
+  if (!kind) history.replaceState(null, "", location.pathname); // it may be the token
+  const isRecording = kind === "recording";
   const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);
   if (!item || item.id !== view?.item.id || isRecording !== view instanceof RecordingView) {
     document.body.classList.toggle("chosen", !!item);
@@ -196,7 +197,7 @@ function merge(rows) {
 
 function showLevels(row, levels) {
   const speaking = Object.keys(TRACKS).filter((track) => meter(row[track], levels[track]));
-  write(row.speaking, speaking.length ? `${speaking.map((track) => TRACKS[track]).join(" and ")} speaking` : "");
+  write(row.speaking, ["", `${TRACKS[speaking[0]]} speaking`, "Both speaking"][speaking.length]);
 }
 
 function gone(sentence) {

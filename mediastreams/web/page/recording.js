@@ -9,7 +9,7 @@ export class RecordingView {
     Object.assign(this, { item, events: [], gaps: [], turns: [], lanes: [], step: 1 });
     const parts = (this.parts = stamp("recording"));
     this.root = parts.root;
-    this.base = `/page/recordings/${encodeURIComponent(item.id)}`;
+    this.base = `/page/recordings/${item.id}`;
     this.#describe({ lost: "", late: "", bad: "" });
     write(parts.seconds, duration(item.seconds));
     for (const [kind, size] of Object.entries(item.files)) {
