@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 
-from mediastreams.config import load
+from mediastreams.config import load, random_page_token
 from mediastreams.web.addresses import addresses
 
 _settings = load()
@@ -28,13 +28,15 @@ _PREFIX = "mediastreams-metrics-"
 _metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix=_PREFIX)
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
+# All workers have the page's token from here. A reload keeps it.
+_token = os.environ["MEDIASTREAMS_PAGE_TOKEN"] = random_page_token()
+
 
 def when_ready(server):
-    """Log what to paste at Twilio."""
+    """Log where the page is, and what to paste at Twilio."""
     address = server.LISTENERS[0].getsockname()
-    for line in addresses(
-        _settings, address[1] if isinstance(address, tuple) else _settings.http_server_port
-    ):
+    port = address[1] if isinstance(address, tuple) else _settings.http_server_port
+    for line in addresses(_settings, port, _token):
         server.log.info(line)
 
 

@@ -136,6 +136,19 @@ class Settings:
     twilio_account_sid: str | None = _setting(_Kind("AC and 32 hexadecimal digits", "AC[0-9a-fA-F]{32}"))
     """The SID of your account: a stream of another is closed with 1008. Not set: all are accepted."""
 
+    page_token: str | None = _setting(
+        _Kind(
+            "16 to 256 characters without spaces, or off",
+            "(?i:off)|[!-~]{16,256}",
+            lambda text: "off" if text.lower() == "off" else text,
+        ),
+        secret=True,
+    )
+    """The token of [the live page](live-page.md). Not set: a new one at each start, shown on the console.
+    `off`: there is no page."""
+    page_viewers: int = _setting(_whole("a number", 1, 1000), 20)
+    """The maximum of open live pages, of each worker; the next one gets 503."""
+
     max_streams: int = _setting(_whole("a number", 1, 1_000_000), 1000)
     """The maximum of live streams; the next handshake is refused with 503."""
     max_message_bytes: int = _setting(_whole("a number of bytes", 1024, 2**30), 65536)
@@ -275,6 +288,13 @@ def environment(settings: Settings) -> dict[str, str]:
         if (value := getattr(settings, setting.name)) != setting.default:
             environ[setting.name.upper()] = str(value)
     return environ
+
+
+def random_page_token() -> str:
+    """Return a token for the page of settings that have none: that of gunicorn's master, else a new one."""
+    import secrets  # it takes 10 ms of CPU
+
+    return os.environ.get("MEDIASTREAMS_PAGE_TOKEN") or secrets.token_urlsafe(16)
 
 
 def has_folder_for_metrics() -> bool:

@@ -16,13 +16,19 @@ from mediastreams.protocol.messages import Start, StartMetadata
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
-from mediastreams.streams.stream import Put, Stream
+from mediastreams.streams.stream import Puts, Stream
 from mediastreams.terminal import Console
 from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
+from mediastreams.viewers.access import Access
+from mediastreams.viewers.calls import LiveCalls
+from mediastreams.viewers.lines import Lines
+from mediastreams.viewers.messages import Hello
+from mediastreams.viewers.routes import Page
+from mediastreams.viewers.viewer import LivePage, Viewers
 from mediastreams.web import metrics
-from mediastreams.web.addresses import addresses
+from mediastreams.web.addresses import addresses, local_url
 from mediastreams.web.health import Health
 from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
@@ -54,7 +60,8 @@ class MediaStreams:
         A setting that cannot be used ends the program with one line that names it.
         """
         self.settings = settings = config.load() if settings is None else settings
-        configure(settings)
+        lines = Lines()
+        configure(settings, None if settings.page_token == "off" else lines.add)
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)
@@ -70,7 +77,11 @@ class MediaStreams:
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
-        app.register_blueprint(Index(settings))
+        self._access = None if settings.page_token == "off" else Access(settings)
+        self._page = self._access and Page(self._access, settings)
+        app.register_blueprint(self._page or Index(settings))
+        if self._access:
+            self._show_calls(self._access, lines)
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -91,6 +102,8 @@ class MediaStreams:
         program with options of its own passes an empty list.
         """
         self.settings = self.state.settings = config.with_arguments(self.settings, arguments)
+        if self._access:
+            self._access.settings = self.settings
         serve(self._app, self.state, self._announce)
         if self._console:
             self._console.close()
@@ -105,6 +118,17 @@ class MediaStreams:
         if settings.recordings_dir is not None:
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
 
+    def _show_calls(self, access: Access, lines: Lines) -> None:
+        """Let pages watch the calls, through a WebSocket of their own."""
+        app = self._app
+        self._streams.calls = calls = LiveCalls(self._consumers, lines)
+        viewers = Viewers(calls, access, self.settings.page_viewers, self._hello)
+        self.state.close_pages = viewers.drain
+        app.wsgi_app = LivePage(app.wsgi_app, viewers)  # type: ignore[method-assign]
+
+    def _hello(self) -> Hello:
+        return Hello(self.state.workers, self.settings.recordings_dir is not None)
+
     def _warn(self) -> None:
         """Log what the settings ask for and the machine does not have."""
         select.log_obstacle(self.settings)
@@ -114,11 +138,11 @@ class MediaStreams:
 
     def _announce(self, port: int) -> None:
         settings = self.settings
-        host = settings.http_server_host
-        if host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
-            host = "localhost"
         is_text = settings.log_format == "text"
-        for line in (f"Server listening on: http://{host}:{port}", *addresses(settings, port)):
+        token = self._access.token if self._access else ""
+        page = self._page.path(self._app) if self._page else ""
+        listening = f"Server listening on: {local_url(settings, port)}"
+        for line in (listening, *addresses(settings, port, token, page)):
             print(line, flush=True) if is_text else logger.info(line)
         if is_text and logger.isEnabledFor(logging.INFO):
             self._show_on_terminal()
@@ -131,17 +155,22 @@ class MediaStreams:
 
 
 class _CountedStreams:
-    """Hands each stream to its consumers and to the metrics, and warns of a second one for the same audio."""
+    """Hands each stream to its consumers, the page and the metrics, and warns of a second for its audio."""
+
+    calls: LiveCalls | None = None
+    """What pages watch; None: there are none."""
 
     def __init__(self, consumers: Consumers, stream_metrics: metrics.StreamMetrics) -> None:
         self._consumers = consumers
         self._metrics = stream_metrics
         self._live: list[Stream] = []  # that have started
 
-    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+    def begin(self, stream: Stream, message: Start) -> Puts:
         self._warn_of_second(stream, message.start)
         self._live.append(stream)
         self._metrics.begin(stream)
+        if self.calls:
+            self.calls.begin(stream)
         return self._consumers.begin(stream, message)
 
     def end(self, stream: Stream) -> None:
@@ -149,6 +178,8 @@ class _CountedStreams:
             self._live.remove(stream)
         self._consumers.end(stream)
         self._metrics.end(stream)
+        if self.calls:
+            self.calls.end(stream)
 
     def _warn_of_second(self, stream: Stream, start: StartMetadata) -> None:
         """Log that another live stream has a track of the same call: what it carries is handled twice."""

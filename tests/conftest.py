@@ -7,6 +7,13 @@ import pytest
 from support.server import ROOT, Server, environment
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Let one of pytest-xdist's workers have all tests of an `xdist_group`."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadgroup"
+
+
 @pytest.fixture(scope="session")
 def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,7 +58,12 @@ def start_shared_server():
     """Return a function that starts a server for all tests of a module. It never shows a traceback."""
     servers = []
     with starting_servers() as start:
-        yield lambda **environ: servers.append(start("-c", UNBOUNDED, **environ)) or servers[-1]
+
+        def start_shared_server(*command, **environ):
+            servers.append(start(*(command or ("-c", UNBOUNDED)), **environ))
+            return servers[-1]
+
+        yield start_shared_server
     assert not [server for server in servers if "Traceback" in server.stop()]
 
 

@@ -27,6 +27,8 @@ class TestRead:
             dial_number=None,
             twilio_auth_token=None,
             twilio_account_sid=None,
+            page_token=None,
+            page_viewers=20,
             max_streams=1000,
             max_message_bytes=65536,
             start_timeout=10,
@@ -107,8 +109,26 @@ class TestRead:
             Settings.read({"TWILIO_AUTH_TOKEN": "secret token"})
         assert "secret" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "value", ["short", "fifteen-letters", "with a space in it", "a" * 257, "\u00e9" * 16]
+    )
+    def test_a_token_of_the_page_that_is_none(self, value):
+        with pytest.raises(SettingError) as caught:
+            Settings.read({"PAGE_TOKEN": value})
+        assert caught.value.allowed == "16 to 256 characters without spaces, or off"
+
+    @pytest.mark.parametrize(("value", "token"), [("OFF", "off"), ("sixteen-letters-", "sixteen-letters-")])
+    def test_a_token_of_the_page(self, value, token):
+        assert Settings.read({"PAGE_TOKEN": value}).page_token == token
+
     def test_no_key_is_shown(self):
-        secrets = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "SPEECH_TO_TEXT_APIKEY"]
+        secrets = [
+            "PAGE_TOKEN",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "SPEECH_TO_TEXT_APIKEY",
+        ]
         settings = Settings.read(dict.fromkeys(secrets, "0123456789abcdef"))
         assert "0123456789abcdef" not in repr(settings)
         for name in secrets:
@@ -147,6 +167,7 @@ class TestRead:
             ("PUBLIC_URL", "https:a", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https://me:pw@a", "an address such as https://example.ngrok.app"),
             ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hexadecimal digits"),
+            ("PAGE_VIEWERS", "0", "a number from 1 to 1000"),
             ("MAX_STREAMS", "0", "a number from 1 to 1000000"),
             ("MAX_MESSAGE_BYTES", "64k", "a number of bytes from 1024 to 1073741824"),
             ("START_TIMEOUT", "0", "seconds, more than 0 and at most 86400"),

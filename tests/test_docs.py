@@ -41,6 +41,7 @@ COMMANDS = {
         "docs/architecture.md",
         "The picture of the terminal",
     ): "needs rich, which draws the picture, and the recogniser",
+    ("docs/live-page.md", "The picture"): "needs Chromium and the recogniser",
     ("docs/troubleshooting.md", "Find the cause with the simulated caller"): RUN_BY_THE_README_TEST,
     (
         "bench/README.md",

@@ -54,11 +54,12 @@ INSTALL_SECONDS = 300
 
 
 def alike(text):
-    """Return printed text with what differs from call to call made the same: times, SIDs, the port."""
+    """Return printed text with what differs from call to call made the same: times, SIDs, tokens, port."""
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "TIME", text)
     text = re.sub(r"\d{8}T\d{6}\.\d{3}Z", "TIME", text)
     text = re.sub(r"\b(AC|CA|MZ)[0-9a-f]{32}\b|\b(MZ)[0-9a-f]{6}\b", r"\1\2", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z", "TIME", text)
+    text = re.sub(r"/#[\w-]{22}$", "/#TOKEN", text, flags=re.MULTILINE)
     text = re.sub(r"Heard: \d\.\d\d s", "Heard: N s", text)
     return re.sub(r"(localhost:|127\.0\.0\.1:|ngrok http )\d+", r"\1PORT", text)
 
@@ -109,7 +110,7 @@ def test_the_commands_from_first_to_last(checkout, tmp_path):
     environ = shell_environment(tmp_path, HOME=str(tmp_path), HTTP_SERVER_PORT="0", TRANSCRIBER="")
     with serving(START, checkout, environ) as server:
         server.wait_for("TWILIO_AUTH_TOKEN is not set")
-        assert alike("\n".join(server.lines[-4:])) == alike(LISTENING)
+        assert alike("\n".join(server.lines[-5:])) == alike(LISTENING)
         called = call(CALL, server, checkout, environ)
         assert (called.returncode, called.stderr) == (0, "")
         assert alike(called.stdout) == alike(CALLER) + "\n"

@@ -12,13 +12,15 @@ import os
 import struct
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from mediastreams.audio.mulaw import SILENCE
 from mediastreams.audio.timeline import RATE
 
 _WAVE_FORMAT_MULAW = 7
 _HEADER = struct.Struct("<4sI4s 4sIHHIIHHH 4sII 4sI")
-_MAX_BYTES = 2**32 - 1 - _HEADER.size  # sizes have 32 bits
+HEADER_SIZE = _HEADER.size  # bytes in front of the audio
+_MAX_BYTES = 2**32 - 1 - HEADER_SIZE  # sizes have 32 bits
 _MAX_APART = 3  # seconds from the first sample to the last that are written at once
 _BLOCK = SILENCE * 65536
 
@@ -144,6 +146,28 @@ class WavFile:
             *(b"data", size),
         )
         self._write(-_HEADER.size, header)
+
+
+class Header(NamedTuple):
+    """What the header of a file says that `WavFile` has written."""
+
+    channels: int
+    rate: int
+    """Samples a second, of each channel."""
+    samples: int
+    """How many samples each channel has."""
+
+
+def read_header(data: bytes) -> Header:
+    """Return the header of a `WavFile` from the first bytes of it. Raises `ValueError` for other bytes."""
+    if len(data) < HEADER_SIZE:
+        raise ValueError("the header is cut off")
+    riff, _, wave, fmt, _, code, channels, rate, *_, fact, _, samples, _, size = _HEADER.unpack_from(data)
+    if (riff, wave, fmt, fact) != (b"RIFF", b"WAVE", b"fmt ", b"fact") or code != _WAVE_FORMAT_MULAW:
+        raise ValueError("this is not a WAV file of mu-law as this module writes it")
+    if not channels or not rate or size != samples * channels:
+        raise ValueError("the header contradicts itself")
+    return Header(channels, rate, samples)
 
 
 def write_all(file: FileIO, data: bytes | bytearray) -> None:

@@ -5,7 +5,8 @@ end after it, and each gets every transcript before its `stop`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import gevent
 from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.feeds import Feed, Kind, Make
 from mediastreams.protocol.messages import Start
-from mediastreams.streams.stream import Put, Stream
+from mediastreams.streams.stream import Puts, Stream
 from mediastreams.streams.transcript import Transcript
 
 TICK_SECONDS = 0.1
@@ -26,6 +27,16 @@ Publish = Callable[[Transcript], None]
 Factory = TypeVar("Factory", bound=Make)
 
 
+@dataclass
+class _Live:
+    """What a live stream has."""
+
+    feeds: list[Feed]
+    """The feeds that it began with."""
+    puts: Puts
+    attached: dict[Kind, Feed] = field(default_factory=dict)
+
+
 class Consumers:
     """The consumers of a server's streams: `register` adds one, a `Stream` is handed to all of them.
 
@@ -35,7 +46,7 @@ class Consumers:
 
     def __init__(self, on_missed: Callable[[str, int], None] | None = None) -> None:
         self._kinds: list[Kind] = []
-        self._feeds: dict[Stream, list[Feed]] = {}
+        self._live: dict[Stream, _Live] = {}
         self._on_missed = on_missed
         self._ticking: Any = None
 
@@ -52,9 +63,39 @@ class Consumers:
         """Have streams transcribed by what `factory` makes; any thread may call its `publish`."""
         self._kinds.append(Kind(factory, EVERY, publishes=True))
 
-    def begin(self, stream: Stream, message: Start) -> Sequence[Put]:
+    def register_attachable(self, factory: Callable[..., Consumer], every: float = EVERY) -> Kind:
+        """Add a consumer that no stream begins with: `attach` gives it to one. Otherwise as `register`."""
+        kind = Kind(factory, every, is_attachable=True)
+        self._kinds.append(kind)
+        return kind
+
+    def attach(self, stream: Stream, kind: Kind, make: Make) -> None:
+        """Give a live stream the consumer that `make` makes, of a kind that is attachable.
+
+        It gets `start` first, and then the audio, keys and marks that come from now on, but no transcripts.
+        Does nothing where the stream has ended, or has one of this kind.
+        """
+        live = self._live.get(stream)
+        if live is None or stream.start is None or kind in live.attached:
+            return
+        live.attached[kind] = feed = kind.begin(make, stream, stream.start)
+        self._connect(feed, live.puts)
+
+    def detach(self, stream: Stream, kind: Kind) -> None:
+        """Undo `attach`, without waiting for the consumer's `stop`; does nothing where there is none."""
+        live = self._live.get(stream)
+        feed = live.attached.pop(kind, None) if live is not None else None
+        if live is None or feed is None:
+            return
+        for puts in live.puts:
+            if feed.put in puts:
+                puts.remove(feed.put)
+        feed.end()
+
+    def begin(self, stream: Stream, message: Start) -> Puts:
         """Make the feeds of a stream that has started; return what takes its messages."""
         feeds: list[Feed] = []
+        puts = Puts([], [])
 
         def publish(transcript: Transcript) -> None:
             for feed in feeds:
@@ -62,18 +103,21 @@ class Consumers:
                     feed.transcript(transcript)
 
         for kind in self._kinds:
+            if kind.is_attachable:
+                continue
             make = partial(kind.factory, publish=publish) if kind.publishes else kind.factory
-            feed = Feed(kind, make, stream, message)
-            kind.feeds.add(feed)
+            feed = kind.begin(make, stream, message)
             feeds.append(feed)
-        self._feeds[stream] = feeds
-        if feeds and not self._ticking:
-            self._ticking = gevent.spawn(self._tick)
-        return [feed.put for feed in feeds if feed.kind.wants_messages]
+            self._connect(feed, puts)
+        self._live[stream] = _Live(feeds, puts)
+        return puts
 
     def end(self, stream: Stream) -> None:
         """Let a stream's consumers finish, a recogniser first; wait for them, 3 s in all."""
-        feeds = self._feeds.pop(stream, [])  # without start it has none
+        live = self._live.pop(stream, None)
+        if live is None:  # it has not started
+            return
+        feeds = [*live.feeds, *live.attached.values()]
         deadline = time.monotonic() + END_SECONDS
         self._end([feed for feed in feeds if feed.kind.publishes], END_SECONDS - _LEFT_SECONDS)
         self._end([feed for feed in feeds if not feed.kind.publishes], deadline - time.monotonic())
@@ -85,6 +129,15 @@ class Consumers:
                 feed.finished.wait()
         for feed in self._unfinished():
             feed.log_unfinished()
+
+    def _connect(self, feed: Feed, puts: Puts) -> None:
+        """Let a feed get what its kind wants, and be run."""
+        if feed.kind.wants_chunks:
+            puts.chunks.append(feed.put)
+        if feed.kind.wants_events:
+            puts.events.append(feed.put)
+        if not self._ticking:
+            self._ticking = gevent.spawn(self._tick)
 
     def _end(self, feeds: list[Feed], seconds: float) -> None:
         for feed in feeds:

@@ -1,6 +1,7 @@
 """Sets the log up as the settings say."""
 
 import logging
+from collections.abc import Callable
 
 from mediastreams.config import Settings
 from mediastreams.log.keys import hide_keys
@@ -9,9 +10,12 @@ from mediastreams.log.limit import LimitedHandler
 TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
 
 
-def configure(settings: Settings) -> None:
-    """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT and LOG_DIGITS say."""
-    handler = LimitedHandler()
+def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None] | None = None) -> None:
+    """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT and LOG_DIGITS say.
+
+    `on_written` is called with each record that is written, where it was logged.
+    """
+    handler = LimitedHandler(on_written)
     if settings.log_digits == "off":
         handler.addFilter(hide_keys)
     handler.setFormatter(formatter(settings))

@@ -16,6 +16,7 @@ All else is logged: the lines of a valid call, and whatever an application logs 
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
 
@@ -70,8 +71,10 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
     unless its stream has started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_written: Callable[[logging.LogRecord], None] | None = None) -> None:
+        """Make the handler. `on_written` is called with each record that it writes, where it was logged."""
         super().__init__()
+        self._on_written = on_written
         self._until = 0.0  # monotonic seconds: the end of the minute
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
@@ -83,6 +86,8 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             self._begin_minute()
         for each in self._within_bounds(record):
             super().emit(each)
+            if self._on_written is not None:
+                self._on_written(each)
 
     def close(self) -> None:
         """Write what is counted."""

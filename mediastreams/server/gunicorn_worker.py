@@ -54,6 +54,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         self.state = extensions["mediastreams"].state if "mediastreams" in extensions else ServerState(load())
         # Above MAX_STREAMS a handshake is still answered (503), and so is /healthz.
         self.worker_connections = self.state.settings.max_streams + 100
+        self.state.workers = self.cfg.workers
         self.state.open()
         self.wsgi_handler = type("Handler", (handler_of(self.state),), {"on_request": self._count_request})
         make_server = self.server_class
@@ -104,6 +105,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         if is_replaced:
             for server in self._servers:
                 server.stop_accepting()
+            self.state.close_pages()
             clock = self.state.live.clock
             until = clock.now() + self.state.settings.start_timeout
             # Whoever has connected before is served: its request may still be on its way.

@@ -7,14 +7,16 @@ only report 31921 for whatever is wrong. Here the application runs first, and a 
 import contextlib
 import io
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 from mediastreams.server import handshake
 from mediastreams.server.clock import Timeout
+from mediastreams.server.connections import Live
+from mediastreams.server.handshake import Refusal
 from mediastreams.server.send_buffer import WOULD_BLOCK
 from mediastreams.server.sockets import LOG_LEVEL, UPGRADE, refusal
 from mediastreams.server.state import ServerState
@@ -24,6 +26,33 @@ from mediastreams.text import printable
 logger = logging.getLogger(__name__)
 
 _MAX_SHOWN = 200
+
+
+class Admission(Protocol):
+    """Admits the WebSockets of one kind, and counts them: `ServerState` does it for streams."""
+
+    live: Live
+    """Those that are live."""
+
+    @property
+    def max_message_bytes(self) -> int:
+        """How long a message of a peer may be."""
+
+    @property
+    def idle_seconds(self) -> float:
+        """How many seconds a peer may be silent, or read nothing."""
+
+    def refusal(self, environ: Mapping[str, Any], path: str) -> Refusal | None:
+        """Return why a handshake is refused; None if it is accepted.
+
+        `path` is that of the request line, as it was sent.
+        """
+
+    def join(self, websocket: WebSocket) -> None:
+        """Count a WebSocket that was opened."""
+
+    def leave(self, websocket: WebSocket) -> None:
+        """Undo `join`."""
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]
@@ -41,6 +70,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     environ: Any
     _deadline: Timeout
     _run: Callable[[WebSocket], None]
+    _admission: Admission
 
     @property
     def peer(self) -> str:
@@ -101,15 +131,14 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             else:  # pywsgi now reads the rest of the request's body
                 self._start_deadline()
 
-    def upgrade(self, run: Callable[[WebSocket], None]) -> None:
+    def upgrade(self, run: Callable[[WebSocket], None], admission: Admission | None = None) -> None:
         """Answer 101 (RFC 6455, section 4.2); `run` gets the WebSocket once the application has returned.
 
-        Raises an `HTTPException` if the handshake is refused.
+        `admission` admits it; None: it is a stream, and the state of the server does. Raises an
+        `HTTPException` if the handshake is refused.
         """
-        state = self.state
-        refused = handshake.check(
-            self.environ, self.path, state.settings, live=len(state.live), draining=state.live.draining
-        )
+        self._admission = admission = admission or self.state
+        refused = admission.refusal(self.environ, self.path)
         if refused is not None:
             self.environ[LOG_LEVEL] = logging.NOTSET
             why = printable(refused.why or refused.text)
@@ -131,17 +160,16 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.environ["wsgi.websocket"] = True
         self.start_response("101 Switching Protocols", headers)
         self.write(b"")
-        settings = state.settings
         websocket = WebSocket(
             self.environ,
             self,
-            state.live,
-            max_message_bytes=settings.max_message_bytes,
-            idle_seconds=settings.idle_timeout,
+            admission.live,
+            max_message_bytes=admission.max_message_bytes,
+            idle_seconds=admission.idle_seconds,
             peer=self.peer,
         )
         self.environ["wsgi.websocket"] = self.websocket = websocket
-        state.join(websocket)
+        admission.join(websocket)
         # What came directly behind the handshake is in the HTTP reader's buffer: one read empties it.
         with contextlib.suppress(*WOULD_BLOCK):
             if ahead := self.rfile.read1(io.DEFAULT_BUFFER_SIZE):
@@ -153,7 +181,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         try:
             websocket.finish()
         finally:
-            self.state.leave(websocket)
+            self._admission.leave(websocket)
             self.environ["wsgi.websocket"] = None
 
     def log_request(self) -> None:

@@ -39,7 +39,7 @@ def check(
     whether the server drains.
     """
     return (
-        _check_request(environ)
+        check_request(environ)
         or _check_signature(environ, path, settings)
         or _check_room(settings, live, draining)
     )
@@ -51,7 +51,8 @@ def accept(key: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _check_request(environ: Mapping[str, Any]) -> Refusal | None:
+def check_request(environ: Mapping[str, Any]) -> Refusal | None:
+    """Return why a request is no handshake that can be accepted; None where it is one."""
     if environ["REQUEST_METHOD"] != "GET":
         return Refusal(405, "method", "A WebSocket handshake is a GET.", {"Allow": "GET"})
     version = environ["SERVER_PROTOCOL"]

@@ -1,12 +1,15 @@
 """What one process's connections share: settings, live WebSockets, whether the server drains."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mediastreams.config import Settings
+from mediastreams.server import handshake
 from mediastreams.server.connections import Live
 from mediastreams.server.descriptors import make_room
 from mediastreams.server.frames import CloseCode
+from mediastreams.server.handshake import Refusal
 from mediastreams.server.websocket import CLOSE_SECONDS, WebSocket
 
 logger = logging.getLogger(__name__)
@@ -17,7 +20,10 @@ def _nothing(*_: object) -> None:
 
 
 class ServerState:
-    """The state of one process's server. For the server's thread."""
+    """The state of one process's server, which admits its streams (`handler.Admission`).
+
+    For the server's thread.
+    """
 
     settings: Settings
     """The settings."""
@@ -25,6 +31,10 @@ class ServerState:
     """The live WebSockets."""
     count_refused: Callable[[str, int], None]
     """Is called with the reason of each refused request ("" if only its status tells it) and the status."""
+    close_pages: Callable[[], None] = staticmethod(_nothing)
+    """Closes the WebSockets that are no streams, and waits a moment for that: called first in a drain."""
+    workers: int = 1
+    """How many processes serve together, each with a state of its own."""
 
     def __init__(
         self,
@@ -55,6 +65,21 @@ class ServerState:
         if self.settings.twilio_auth_token is None:
             logger.warning("TWILIO_AUTH_TOKEN is not set: anybody who finds the address can send a stream")
 
+    @property
+    def max_message_bytes(self) -> int:
+        """How long a message of a stream may be."""
+        return self.settings.max_message_bytes
+
+    @property
+    def idle_seconds(self) -> float:
+        """After how many seconds without a message a stream ends."""
+        return self.settings.idle_timeout
+
+    def refusal(self, environ: Mapping[str, Any], path: str) -> Refusal | None:
+        """Return why a stream's handshake is refused; None if it is accepted."""
+        live = self.live
+        return handshake.check(environ, path, self.settings, live=len(live), draining=live.draining)
+
     def join(self, websocket: WebSocket) -> None:
         """Count a WebSocket that was opened."""
         self.live.join(websocket)
@@ -72,6 +97,7 @@ class ServerState:
         another process takes new streams, and whoever comes here all the same is not refused.
         """
         self.live.draining = not is_replaced
+        self.close_pages()
         seconds = self.settings.drain_timeout
         until = self.live.clock.now() + seconds
         if len(self.live):

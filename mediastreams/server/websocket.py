@@ -26,6 +26,7 @@ import contextlib
 import enum
 import logging
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,11 +177,18 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def send_frame(self, message: str | bytes, opcode: int) -> None:
         """Send one frame with this opcode, such as a Ping of one's own; else as `send`."""
         payload = message.encode() if isinstance(message, str) else bytes(message)
+        self._send(frames.frame(opcode, payload))
+
+    def send_frames(self, messages: Iterable[tuple[bytes, int]]) -> None:
+        """Send frames together, each of a payload and its opcode; else as `send`."""
+        self._send(b"".join([frames.frame(opcode, payload) for payload, opcode in messages]))
+
+    def _send(self, data: bytes) -> None:
         self._also_sends = True
         self._unsent.wait()  # so that at most one message waits
         if self.closed:
             raise WebSocketError("the WebSocket is closed")
-        self._write(frames.frame(opcode, payload))
+        self._write(data)
         self._unsent.wait()
         self._notice_error()
         if self.close_code == CloseCode.ABNORMAL:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from mediastreams.audio.timeline import RATE, Discontinuity, TrackTimeline, UndecodedTrack
 from mediastreams.config import Settings
@@ -68,10 +68,19 @@ Chunk = tuple[Media, int, list[range] | None]
 Put = Callable[[Chunk | Dtmf | Mark], None]
 
 
+class Puts(NamedTuple):
+    """What takes a stream's messages. The lists may change while the stream is live."""
+
+    chunks: list[Put]
+    """For the audio."""
+    events: list[Put]
+    """For keys and marks."""
+
+
 class Consumers(Protocol):
     """What a stream needs of its consumers (`registry.Consumers` has it)."""
 
-    def begin(self, stream: "Stream", message: Start) -> Sequence[Put]:
+    def begin(self, stream: "Stream", message: Start) -> Puts:
         """Begin with a stream that has started; return what takes its messages."""
 
     def end(self, stream: "Stream") -> None:
@@ -135,7 +144,8 @@ class Stream:
         """
         self._websocket = websocket
         self._consumers = consumers
-        self._puts: Sequence[Put] = ()
+        self._chunk_puts: Sequence[Put] = ()
+        self._event_puts: Sequence[Put] = ()
         self._settings = settings
         self._playback: Playback | None = None
         self._on_sample = on_sample
@@ -233,7 +243,7 @@ class Stream:
         if isinstance(message, Dtmf) and self._settings.log_digits == "off":
             message.dtmf = message.dtmf.as_secret()
         if isinstance(message, Dtmf | Mark):
-            for put in self._puts:
+            for put in self._event_puts:
                 put(message)
         return message
 
@@ -275,7 +285,7 @@ class Stream:
             self.is_bidirectional = True
             self._playback = Playback(self._sid, self._websocket.send, self.media_format)
         if self._consumers is not None:
-            self._puts = self._consumers.begin(self, message)
+            self._chunk_puts, self._event_puts = self._consumers.begin(self, message)
         return message
 
     def _media(self, message: Media) -> Media | None:
@@ -297,7 +307,7 @@ class Stream:
         if not number & _SAMPLED and self._on_sample is not None:
             self._on_sample(media.timestamp)
         chunk = message, position, filled
-        for put in self._puts:
+        for put in self._chunk_puts:
             put(chunk)
         return message
 

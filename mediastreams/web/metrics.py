@@ -54,7 +54,7 @@ ENDINGS = ("stop", "peer closed", "server closed", "dropped", "timed out", "drai
 EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop", "unknown", "invalid")
 REASONS = (
     *("descriptors", "draining", "malformed", "method", "path", "signature", "streams"),
-    *("timeout", "too large", "upgrade", "version", "other"),
+    *("page", "timeout", "too large", "upgrade", "version", "other"),
 )
 # The reason of a refusal that gives none, by its status.
 _REASONS = {400: "malformed", 404: "path", 405: "method", 426: "upgrade", 501: "upgrade"}

@@ -12,7 +12,7 @@ from support.server import ROOT, SECONDS, run
 from support.sound import channels_of, plain
 
 from mediastreams.audio import mulaw
-from mediastreams.audio.wav import WavFile
+from mediastreams.audio.wav import HEADER_SIZE, Header, WavFile, read_header
 
 SECOND = bytes(range(256)) * 31 + bytes(range(64))
 
@@ -73,6 +73,52 @@ class TestHeader:
         with pytest.raises(FileExistsError):
             new()
         assert path.read_bytes() == b"precious"
+
+
+class TestReadHeader:
+    @pytest.mark.parametrize(
+        ("channels", "rate", "samples"), [(1, 8000, 0), (2, 16000, 1), (2, 48000, 12345)]
+    )
+    def test_what_was_written(self, new, path, channels, rate, samples):
+        wav = new(channels, rate)
+        for channel in range(channels):
+            wav.put(channel, 0, bytes(samples))
+        wav.flush()
+        data = path.read_bytes()
+        assert read_header(data) == read_header(data[:HEADER_SIZE]) == Header(channels, rate, samples)
+        assert len(data) == HEADER_SIZE + samples * channels + samples * channels % 2
+
+    def test_one_that_is_cut_off(self, new, path):
+        new()
+        for size in (0, HEADER_SIZE - 1):
+            with pytest.raises(ValueError, match="cut off"):
+                read_header(path.read_bytes()[:size])
+
+    @pytest.mark.parametrize("offset", [0, 8, 12, 20, 38])
+    def test_another_format(self, new, path, offset):
+        new()
+        data = bytearray(path.read_bytes())
+        data[offset] += 1
+        with pytest.raises(ValueError, match="not a WAV file of mu-law"):
+            read_header(data)
+
+    @pytest.mark.parametrize("offset", [46, 54])
+    def test_sizes_that_do_not_match(self, new, path, offset):
+        wav = new(2)
+        wav.put(0, 0, bytes(100))
+        wav.flush()
+        data = bytearray(path.read_bytes())
+        data[offset] += 1
+        with pytest.raises(ValueError, match="contradicts itself"):
+            read_header(data)
+
+    @pytest.mark.parametrize("offset", [22, 24])
+    def test_no_channel_and_no_rate(self, new, path, offset):
+        new()
+        data = bytearray(path.read_bytes())
+        data[offset : offset + 2] = bytes(2)
+        with pytest.raises(ValueError, match="contradicts itself"):
+            read_header(data)
 
 
 class TestAudio:

@@ -1,5 +1,6 @@
 """Queues and threads: what a consumer gets, late or not at all, and what that costs the others."""
 
+import threading
 import time
 
 import gevent
@@ -70,6 +71,73 @@ class TestFlush:
             receive(stream, start(), media(2, 0), media(3, 20))
             wait_until(lambda: flushed)
         assert flushed == [SID]
+
+
+class TestEvents:
+    """A consumer that wants no audio."""
+
+    @pytest.fixture
+    def got(self, consumers):
+        got = []
+
+        @consumers.register
+        class Pressed(Consumer):
+            def start(self, message):
+                got.append("start")
+
+            def dtmf(self, message):
+                got.append(message.sequence_number)
+
+            def stop(self):
+                got.append("stop")
+
+        return got
+
+    def test_it_gets_all_without_a_tick(self, consumers, got, monkeypatch):
+        monkeypatch.setattr(registry, "TICK_SECONDS", SECONDS)
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start())
+            wait_until(lambda: got == ["start"])
+            receive(stream, media(2, 0), *map(dtmf, range(3, 60)))
+            wait_until(lambda: got == ["start", *range(3, 60)])
+        assert got[-1] == "stop"
+
+    def test_what_comes_while_it_runs(self, consumers, monkeypatch):
+        monkeypatch.setattr(registry, "TICK_SECONDS", SECONDS)
+        got, goes_on = [], threading.Event()
+
+        @consumers.register
+        class Pressed(Consumer):
+            def dtmf(self, message):
+                got.append(message.sequence_number)
+                goes_on.wait(SECONDS)
+
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start(), dtmf(2))
+            wait_until(lambda: got)
+            receive(stream, dtmf(3), dtmf(4))
+            goes_on.set()
+            wait_until(lambda: got == [2, 3, 4])
+
+    def test_the_tick_does_not_look_at_it(self, consumers, got, notes):
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start())
+            noting, pressed = consumers._kinds
+            assert (len(noting._ticked), len(pressed._ticked), len(pressed.feeds)) == (1, 0, 1)
+        wait_until(lambda: consumers._ticking is None)
+        assert (pressed._ticked, pressed.feeds) == (set(), set())
+
+    def test_one_that_has_not_finished_is_asked_again(self, consumers):
+        asked = []
+
+        @consumers.register
+        class Slow(Consumer):
+            def is_finished(self):
+                asked.append(None)
+                return len(asked) == 3
+
+        call(consumers, start(), stop(2))
+        assert len(asked) == 3
 
 
 class TestStuck:

@@ -83,6 +83,86 @@ class TestWhatAConsumerGets:
         wait_until(lambda: consumers._ticking is None)
 
 
+class TestAttach:
+    """A consumer that a live stream gets later, for a while."""
+
+    @pytest.fixture
+    def got(self):
+        return []
+
+    @pytest.fixture
+    def make(self, got):
+        class Late(Consumer):
+            def start(self, message):
+                got.append(message)
+
+            def media(self, message):
+                got.append(message)
+
+            def stop(self):
+                got.append("stop")
+
+        return Late
+
+    @pytest.fixture
+    def kind(self, consumers, make):
+        return consumers.register_attachable(make)
+
+    def test_what_comes_meanwhile(self, consumers, kind, make, got, notes):
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start(), media(2, 0))
+            consumers.attach(stream, kind, make)
+            consumers.attach(stream, kind, make)  # it has one
+            receive(stream, media(3, 20), media(4, 40))
+            consumers.detach(stream, kind)
+            consumers.detach(stream, kind)
+            receive(stream, media(5, 60))
+            wait_until(lambda: got == [start(), media(3, 20), media(4, 40), "stop"])
+            wait_until(lambda: not kind.feeds)
+        assert len(got) == 4
+        assert notes[SID] == [start(), *(media(n, 20 * n - 40) for n in range(2, 6)), "stop"]
+
+    def test_again_it_is_another_one(self, consumers, kind, make, got):
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start())
+            for number in (2, 3):
+                consumers.attach(stream, kind, make)
+                receive(stream, media(number, 0))
+                consumers.detach(stream, kind)
+        wait_until(lambda: not kind.feeds)
+        assert sorted(map(str, got)) == sorted(map(str, 2 * [start(), "stop"] + [media(2, 0), media(3, 0)]))
+
+    def test_the_end_of_the_stream_is_its_end(self, consumers, kind, make, got):
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start())
+            consumers.attach(stream, kind, make)
+            receive(stream, media(2, 0))
+        assert got == [start(), media(2, 0), "stop"]
+        consumers.detach(stream, kind)
+        consumers.attach(stream, kind, make)
+        assert len(got) == 3
+
+    def test_not_before_the_start(self, consumers, kind, make, got):
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            consumers.attach(stream, kind, make)
+        assert got == []
+
+    def test_one_that_fails_is_felt_by_nobody(self, consumers, notes, caplog):
+        class Failing(Consumer):
+            def media(self, message):
+                raise ValueError
+
+        kind = consumers.register_attachable(Failing)
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start())
+            consumers.attach(stream, kind, Failing)
+            receive(stream, media(2, 0))
+            wait_until(lambda: caplog.records)
+            consumers.detach(stream, kind)
+        assert notes[SID] == [start(), media(2, 0), "stop"]
+        assert warnings(caplog) == [f"Stream {SID}: Failing failed and gets nothing more"]
+
+
 class TestTranscripts:
     """A recogniser's texts, as events to every consumer."""
 
@@ -133,7 +213,8 @@ class TestTranscripts:
 
         consumers.register(Reader)
         stream = Stream(FakeConnection(), Settings())
-        assert len(consumers.begin(stream, start())) == 2  # for Noting and the recogniser
+        for puts in consumers.begin(stream, start()):
+            assert len(puts) == 2  # for Noting and the recogniser
         consumers.end(stream)
 
     def test_none_of_another_stream(self, consumers, recogniser):

@@ -8,6 +8,8 @@ import pytest
 from support.handshake import exchange, handshake
 from support.server import SECONDS, run, run_caller
 from twilio.request_validator import RequestValidator
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,86 @@ class TestGate:
         assert "31921 server closed the WebSocket: it sent a Close, 1008 (policy violation)" in result.stderr
         server.wait_for("is not TWILIO_ACCOUNT_SID")
         server.wait_for("Connection closed. Received a total of 2 messages")
+
+
+# A WebSocket at /other that is no stream: it is admitted by an object of its own.
+OTHER = """
+from flask import Flask
+from mediastreams import MediaStreams
+from mediastreams.server.connections import Live
+from mediastreams.server.handshake import Refusal
+
+class Admission:
+    live, max_message_bytes, idle_seconds = Live(0), 8, 60.0
+
+    def refusal(self, environ, path):
+        return Refusal(403, "page", "Not you.") if "HTTP_X_REFUSE" in environ else None
+
+    def join(self, websocket):
+        self.live.join(websocket)
+        print("joined", len(self.live), flush=True)
+
+    def leave(self, websocket):
+        self.live.leave(websocket)
+        print("left", len(self.live), flush=True)
+
+def run(websocket):
+    while (message := websocket.receive()) is not None:
+        websocket.send(message)
+
+app = Flask(__name__)
+streams = MediaStreams(app)
+flask_app = app.wsgi_app
+admission = Admission()
+
+def other(environ, start_response):
+    if environ["PATH_INFO"] != "/other":
+        return flask_app(environ, start_response)
+    try:
+        environ["mediastreams.upgrade"](run, admission)
+    except Exception as refused:
+        return refused(environ, start_response)
+    return []
+
+app.wsgi_app = other
+streams.serve([])
+"""
+
+
+@pytest.fixture(scope="module")
+def other(start_shared_server):
+    return start_shared_server("-c", OTHER, TWILIO_AUTH_TOKEN="0" * 32, MAX_STREAMS="1")
+
+
+class TestAdmission:
+    def test_its_own_object_admits_and_counts_it(self, other):
+        with (
+            connect(f"ws://127.0.0.1:{other.port}/other", compression=None) as one,
+            connect(f"ws://127.0.0.1:{other.port}/other", compression=None) as another,
+        ):
+            other.wait_for("joined 2")
+            for websocket in (one, another):
+                websocket.send("hello")
+                assert websocket.recv(SECONDS) == "hello"
+            health = exchange(other, b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert health.endswith('{"status": "ok", "streams": 0}\n')
+        other.wait_for("left 0")
+
+    def test_a_refusal_is_its_own(self, other):
+        answer = exchange(other, handshake("GET /other HTTP/1.1", X_Refuse="1"))
+        assert answer.startswith("HTTP/1.1 403 ")
+        assert answer.endswith("Not you.\n")
+        other.wait_for("refused with 403, Not you.")
+        metrics = exchange(other, b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert 'mediastreams_refusals_total{reason="page"} 1.0' in metrics
+
+    def test_a_limit_is_its_own(self, other):
+        with connect(f"ws://127.0.0.1:{other.port}/other", compression=None) as websocket:
+            websocket.send("more than 8")
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(SECONDS)
+            assert websocket.close_code == 1009
+        other.wait_for("left 0")
 
 
 class TestListen:

@@ -2,9 +2,17 @@
 
 import gevent
 import pytest
+from support.handshake import KEY
 
 from mediastreams.config import Settings
 from mediastreams.server.state import ServerState
+
+HANDSHAKE = {
+    "REQUEST_METHOD": "GET",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    "HTTP_SEC_WEBSOCKET_KEY": KEY,
+}
 
 
 class Connection:
@@ -52,7 +60,36 @@ def test_a_server_without_a_token_says_so_once(caplog):
     assert record.getMessage().startswith("TWILIO_AUTH_TOKEN is not set")
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({}, None), ({"HTTP_SEC_WEBSOCKET_VERSION": "8"}, "version"), ({"REQUEST_METHOD": "POST"}, "method")],
+)
+def test_a_stream_is_admitted_or_refused(state, changes, reason):
+    refused = state.refusal({**HANDSHAKE, **changes}, "/media")
+    assert (refused and refused.reason) == reason
+
+
+def test_what_a_stream_may(state):
+    assert (state.max_message_bytes, state.idle_seconds) == (65536, 30)
+
+
+def test_where_it_drains_or_is_full_no_stream_is_admitted():
+    state = ServerState(Settings(max_streams=1))
+    state.join(Connection(state, leaves=True))
+    assert state.refusal(HANDSHAKE, "/media").reason == "streams"
+    state.live.draining = True
+    assert state.refusal(HANDSHAKE, "/media").reason == "draining"
+
+
 class TestDrain:
+    def test_pages_are_closed_before_anything_else(self, state, counts):
+        connection = Connection(state, leaves=True)
+        state.join(connection)
+        state.close_pages = lambda: counts.append(("pages", state.live.draining, connection.closed_with))
+        state.drain()
+        assert counts[1] == ("pages", True, None)
+        assert connection.closed_with == 1001
+
     def test_without_streams_it_only_finishes(self, state, counts, caplog):
         state.drain()
         assert state.live.draining

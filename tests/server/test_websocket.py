@@ -77,6 +77,16 @@ def chorus(ws):
             ws.close()
     gevent.joinall(singers)
 
+@sockets.route("/together")
+def together(ws):
+    ws.send_frames([(b"text", 0x1), (b"", 0x9), (b"b" * 100_000, 0x2)])
+    ws.receive()
+    ws.close()
+    try:
+        ws.send_frames([(b"late", 0x1)])
+    except Exception as error:
+        app.logger.info("not sent: %s", error)
+
 @sockets.route("/twice")
 def twice(ws):
     second = gevent.spawn(ws.receive)
@@ -203,6 +213,17 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+class TestTogether:
+    def test_frames_that_are_sent_together_are_whole(self, server):
+        with dial(server, "/together") as connection:
+            assert next_frame(connection) == (0x1, b"text")
+            assert next_frame(connection) == (0x9, b"")
+            assert next_frame(connection) == (0x2, b"b" * 100_000)
+            connection.sendall(masked(1, b"on"))
+            assert next_frame(connection)[0] == 0x8
+        server.wait_for("not sent: the WebSocket is closed")
 
 
 class TestViolations:

@@ -14,7 +14,7 @@ from mediastreams.protocol.messages import (
     Unknown,
 )
 from mediastreams.streams.playback import SendError
-from mediastreams.streams.stream import Stream, current
+from mediastreams.streams.stream import Puts, Stream, current
 
 CALLS = Path(__file__).parents[1] / "vectors" / "calls"
 START_OF = '{"event":"start","sequenceNumber":"1","start":{"tracks":[TRACKS]}}'
@@ -361,12 +361,14 @@ class FakeConsumers:
     """Consumers that only note what they are given."""
 
     def __init__(self):
-        self.begun, self.ended, self.puts = [], [], [[], []]
+        self.begun, self.ended, self.puts, self.events = [], [], [[], []], []
 
     def begin(self, stream, message):
         assert stream.start is message
         self.begun.append((stream, message))
-        return [put.append for put in self.puts]
+        puts = [put.append for put in self.puts]
+        self.given = Puts(puts, [*puts, self.events.append])
+        return self.given
 
     def end(self, stream):
         assert stream.ending
@@ -407,6 +409,18 @@ class TestConsumers:
             (media(8, 20), 160, []),
         ]
         assert consumers.puts == [expected, expected]
+        assert consumers.events == [dtmf(3), Mark(5, SID, MarkMetadata("m"))]
+
+    def test_one_that_comes_later_gets_what_comes_from_then_on(self, connection):
+        consumers, later = FakeConsumers(), []
+        with Stream(connection, Settings(), consumers) as stream:
+            for message in (CONNECTED, start(), media(2, 0)):
+                stream.receive(message.to_json())
+            consumers.given.chunks.append(later.append)
+            stream.receive(media(3, 20).to_json())
+            consumers.given.chunks.remove(later.append)
+            stream.receive(media(4, 40).to_json())
+        assert later == [(media(3, 20), 160, None)]
 
     def test_none_of_a_stream_that_has_not_started(self, connection):
         consumers = FakeConsumers()

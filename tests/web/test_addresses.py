@@ -1,4 +1,59 @@
-"""The lines at the start that tell what to paste at Twilio."""
+"""The lines at the start that tell where the page is, and what to paste at Twilio."""
+
+import re
+
+import pytest
+
+from mediastreams.config import Settings
+from mediastreams.web.addresses import addresses, local_url
+
+TOKEN = "a-token-of-a-person"
+
+
+def test_where_the_page_is(start_server):
+    """With a token that is a new one at each start."""
+    tokens = set()
+    for _ in range(2):
+        server = start_server()
+        server.stop()
+        page = rf"Watch the calls at http://localhost:{server.port}/#([\w-]{{22}})"
+        tokens.add(re.fullmatch(page, server.lines[1])[1])
+        assert server.stop().count("Watch the calls") == 1
+    assert len(tokens) == 2
+
+
+def test_a_token_of_the_settings_is_not_shown(start_server):
+    server = start_server(PAGE_TOKEN=TOKEN, LOG_LEVEL="DEBUG")
+    assert TOKEN not in server.stop()
+    assert server.lines[1] == f"Watch the calls at http://localhost:{server.port}/"
+
+
+def test_no_page(start_server):
+    assert "Watch the calls" not in start_server(PAGE_TOKEN="off").stop()
+
+
+def test_a_log_as_json_has_no_token(start_server):
+    server = start_server(LOG_FORMAT="json")
+    page = f"Watch the calls at http://localhost:{server.port}/ (set PAGE_TOKEN: a log has no token)"
+    server.stop()
+    assert f'"message": "{page}"' in server.lines[1]
+    assert "#" not in "".join(server.lines)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://localhost:80"),
+        ("0.0.0.0", "http://localhost:80"),
+        ("::", "http://localhost:80"),
+        ("192.0.2.1", "http://192.0.2.1:80"),
+        ("2001:db8::1", "http://[2001:db8::1]:80"),
+    ],
+)
+def test_the_address_on_this_machine(host, url):
+    settings = Settings(http_server_host=host, page_token=TOKEN)
+    assert local_url(settings, 80) == url
+    assert addresses(settings, 80, TOKEN)[0] == f"Watch the calls at {url}/"
 
 
 def test_what_to_paste(start_server):
@@ -19,7 +74,7 @@ def test_with_a_number_to_dial(start_server):
 
 def test_how_to_be_told(server):
     server.stop()
-    assert server.lines[1] == (
+    assert server.lines[2] == (
         f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {server.port}` shows"
     )
 

@@ -1,4 +1,4 @@
-"""`GET /`: one line, where the application has nothing of its own there."""
+"""`GET /` without the page: one line, where the application has nothing of its own there."""
 
 import pytest
 from flask import Flask, Response
@@ -49,10 +49,10 @@ def test_all_else_is_still_missing(app, method, path):
 
 def test_a_route_of_the_application_that_is_added_later():
     app = Flask("index")
-    MediaStreams(app, Settings(transcriber="off"))
+    MediaStreams(app, Settings(transcriber="off", page_token="off"))
     assert ask(app) == (200, LINE)
     app = Flask("index")
-    MediaStreams(app, Settings(transcriber="off"))
+    MediaStreams(app, Settings(transcriber="off", page_token="off"))
     app.add_url_rule("/", view_func=lambda: "mine")
     assert ask(app) == (200, "mine")
 
@@ -81,11 +81,12 @@ def test_what_the_application_does_before_each_request(app):
     assert ask(app) == (401, "log in first")
 
 
-def test_it_fills_no_log(shared_server):
-    answer = exchange(shared_server, b"GET / HTTP/1.0\r\n\r\n")
+def test_it_fills_no_log(start_server):
+    server = start_server(PAGE_TOKEN="off")
+    answer = exchange(server, b"GET / HTTP/1.0\r\n\r\n")
     assert answer.startswith("HTTP/1.1 200 ")
     assert answer.endswith(f"\r\n\r\n{LINE}")
-    assert shared_server.logged() == []
+    assert server.logged() == []
 
 
 def test_a_handshake_is_still_refused(shared_server):

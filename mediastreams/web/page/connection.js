@@ -1,0 +1,40 @@
+// The WebSocket of this tab. It is opened again until the page is closed.
+
+// Calls on.message with each object, on.audio with each ArrayBuffer, and on.gone with a sentence when the
+// connection ends or cannot be opened. Returns a function that sends an object, if there is a connection.
+export function connect(on) {
+  let socket;
+  let wait = 500; // ms until it is opened again; twice as long each time
+  const open = () => {
+    let sentence;
+    socket = new WebSocket(`${location.origin.replace("http", "ws")}/page/live`);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      sentence = "The connection was lost.";
+      wait = 500;
+    };
+    socket.onmessage = ({ data }) => {
+      if (typeof data !== "string") return on.audio(data);
+      const message = JSON.parse(data);
+      if (message.event === "draining") sentence = "The server is shutting down.";
+      on.message(message);
+    };
+    socket.onclose = async ({ code }) => {
+      on.gone(code === 1013 ? "This tab was too slow." : (sentence ?? (await reason())));
+      setTimeout(open, wait);
+      wait = Math.min(2 * wait, 5000);
+    };
+  };
+  open();
+  return (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
+}
+
+// A refused WebSocket does not tell why: an ordinary request does.
+async function reason() {
+  try {
+    const { status, ok } = await fetch("/page/page.css", { method: "HEAD" });
+    if (status === 403) location.reload(); // to the form for the token
+    if (ok) return "The server has as many viewers as it allows (PAGE_VIEWERS).";
+  } catch {} // nobody answers
+  return "The server is gone.";
+}

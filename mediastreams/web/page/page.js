@@ -1,0 +1,227 @@
+// The page: what is known of the calls, which view is shown (location.hash), and what the server is asked for.
+
+import { CallView } from "./call.js";
+import { connect } from "./connection.js";
+import { List } from "./list.js";
+import { Listener } from "./listen.js";
+import { RecordingView } from "./recording.js";
+import { clock, duration, meter, parts, stamp, TRACKS, who, write } from "./text.js";
+
+const page = parts(document);
+const calls = new Map(); // the server's rows by their id, live and ended
+let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without it
+let more = false; // whether there are older ones
+let connected = false;
+let showing, loading; // timers
+let view = null; // the CallView or RecordingView that is shown
+
+const send = connect({ message, audio: (data) => listener.audio(data), gone });
+const list = new List(page.scroller, page.rows, makeRow, fillRow, () => {
+  clearTimeout(showing); // who scrolls asks once
+  showing = setTimeout(show, 100);
+});
+const listener = new Listener(send, update);
+
+// What location.hash names, and the id in it.
+const place = () => location.hash.match(/^#(live|ended|call|recording)(?:\/([\w.-]+))?$/) ?? [];
+const isEnded = () => /ended|recording/.test(place()[1]) || !!calls.get(place()[2])?.endedAt;
+
+function makeRow({ id, files }) {
+  const row = stamp("row");
+  row.link.href = `#${files ? "recording" : "call"}/${id}`;
+  row.listen.onclick = () => listener.toggle(calls.get(id));
+  return row;
+}
+
+function fillRow(row, item) {
+  const { id, files, endedAt, words, lost, late, bad, missing, decodable = true, tracks } = item;
+  const isLive = !files && !endedAt;
+  const wrong = Object.entries({ lost, late, bad, "s missing": missing }).filter(([, count]) => count);
+  write(row.who, who(item));
+  write(row.since, clock(item.startedAt));
+  write(row.seconds, duration(seconds(item)));
+  write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}`);
+  write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : item.ending);
+  write(row.trouble, decodable ? wrong.map(([what, count]) => `${count} ${what}`).join(", ") : "not decoded");
+  row.listen.hidden = !isLive || !isSecureContext || !decodable;
+  row.listen.ariaPressed = listener.call === item;
+  row.listen.ariaLabel = `Listen to ${who(item)}`;
+  for (const track in TRACKS) row[track].hidden = !isLive || !tracks.includes(track);
+  row.link.ariaCurrent = id === place()[2] ? "page" : null;
+}
+
+function seconds({ seconds, since, endedAt }) {
+  return seconds + (since && !endedAt && connected ? (performance.now() - since) / 1000 : 0);
+}
+
+function drawList() {
+  const all = [...calls.values()].sort((a, b) => b.startedAt - a.startedAt);
+  const live = all.filter(({ endedAt }) => !endedAt);
+  const ended = recordings ?? all.filter(({ endedAt }) => endedAt);
+  const items = isEnded() ? ended : live;
+  write(page["live-count"], `${live.length}`);
+  write(page["ended-count"], `${ended.length}${recordings && more ? "+" : ""}`);
+  page["live-tab"].ariaCurrent = isEnded() ? null : "page";
+  page["ended-tab"].ariaCurrent = isEnded() ? "page" : null;
+  document.title = live.length === 1 ? "1 call" : `${live.length} calls`;
+  document.body.classList.toggle("idle", !items.length && !view); // how to place a call is shown
+  page.none.hidden = items.length;
+  write(page.none, isEnded() ? "No ended calls yet." : connected ? "No calls now." : "");
+  list.set(items);
+}
+
+// Tells the server whose levels and words are on the screen.
+function show() {
+  const ids = document.hidden ? [] : [view?.item.id, ...list.rows.keys()].filter((id) => calls.has(id));
+  send({ event: "show", ids: [...new Set(ids)].slice(0, 100) });
+}
+
+function update() {
+  drawList();
+  if (view instanceof CallView) view.update(listener.call, recordings?.find(({ streamSid }) => streamSid === view.item.streamSid));
+}
+
+function makeNothing() {
+  const { root, command, copy } = stamp("nothing");
+  const address = location.host === "localhost:5000" ? "" : ` ${location.origin.replace("http", "ws")}/media`;
+  write(command, `python -m mediastreams.caller${address}`);
+  copy.onclick = async () => {
+    getSelection().selectAllChildren(command); // without https there is no clipboard
+    await navigator.clipboard.writeText(command.textContent);
+    write(copy, "Copied");
+  };
+  return root;
+}
+
+// Shows what location.hash names.
+function route() {
+  const [, kind, id] = place();
+  if (!kind) history.replaceState(null, "", location.pathname); // it may be the token
+  const isRecording = kind === "recording";
+  const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);
+  if (!item || item.id !== view?.item.id || isRecording !== view instanceof RecordingView) {
+    document.body.classList.toggle("chosen", !!item);
+    view?.close();
+    view = item ? (isRecording ? new RecordingView(item) : new CallView(item, (call) => listener.toggle(call))) : null;
+    send({ event: "select", id: item && !isRecording ? id : null });
+    update();
+    show();
+    page.view.replaceChildren(view?.root ?? makeNothing());
+    if (item && !page.scroller.offsetParent) view.parts.who.focus(); // on a phone what had the focus is gone
+  }
+  update();
+  tick();
+}
+
+// Gets the newest recordings, or those before the one of this name.
+async function loadRecordings(before = "") {
+  try {
+    const found = await (await fetch(`/page/recordings?before=${before}`)).json();
+    const rows = found.recordings.map((row) => ({
+      ...row,
+      id: row.name,
+      startedAt: Date.parse(row.startedAt) / 1000,
+      seconds: row.duration ?? 0,
+      parameters: row.customParameters ?? {},
+      ending: row.ended,
+    }));
+    const ids = new Set(rows.map(({ id }) => id));
+    const others = (recordings ?? []).filter(({ id }) => !ids.has(id));
+    if (before || !others.length) more = found.more;
+    recordings = before ? [...others, ...rows] : [...rows, ...others];
+  } catch {} // the server is gone, and the page says so
+  route();
+}
+
+// -- what the server says
+
+function message(message) {
+  if (message.event in handlers) handlers[message.event](message);
+  if (view instanceof CallView && view.item.id === message.id) view[message.event]?.(message);
+}
+
+const handlers = {
+  hello({ workers, recordings: isRecording }) {
+    connected = true;
+    document.body.classList.remove("gone");
+    write(page.state, "Connected");
+    write(page.workers, workers > 1 ? `This page shows the calls of one of ${workers} worker processes.` : "");
+    if (!isRecording) recordings = null;
+    else loadRecordings();
+  },
+  calls({ live, ended }) {
+    const before = new Map(calls);
+    calls.clear();
+    merge([...live, ...ended]);
+    // After a restart the same id is another call.
+    const isSame = (id) => before.get(id)?.streamSid === calls.get(id)?.streamSid;
+    if (view instanceof CallView && !isSame(view.item.id)) location.hash = "#live";
+    const listened = listener.call;
+    if (listened) listener.stop();
+    if (view instanceof CallView) view = view.close(); // a new one asks for all again
+    route();
+    show();
+    if (listened && isSame(listened.id)) listener.toggle(calls.get(listened.id));
+  },
+  changed({ calls: rows }) {
+    merge(rows);
+    update();
+  },
+  removed({ ids }) {
+    for (const id of ids) calls.delete(id);
+    drawList();
+  },
+  transcript(words) {
+    const call = calls.get(words.id);
+    if (call && words.text) call.words = words;
+    list.draw();
+  },
+  levels({ levels }) {
+    for (const [id, row] of list.rows) showLevels(row, levels[id] ?? {});
+    if (view instanceof CallView) view.levels(levels[view.item.id] ?? {});
+  },
+  listening: (answer) => listener.started(answer),
+};
+
+function merge(rows) {
+  for (const row of rows) {
+    const call = Object.assign(calls.get(row.id) ?? {}, row);
+    calls.set(row.id, call);
+    if ("seconds" in row) call.since = performance.now();
+    if (!row.endedAt) continue;
+    clearTimeout(loading);
+    if (recordings) loading = setTimeout(loadRecordings, 1000); // its files are complete then
+    if (listener.call === call) setTimeout(() => listener.call === call && listener.stop(), 1000);
+  }
+}
+
+function showLevels(row, levels) {
+  const speaking = Object.keys(TRACKS).filter((track) => meter(row[track], levels[track]));
+  write(row.speaking, ["", `${TRACKS[speaking[0]]} speaking`, "Both speaking"][speaking.length]);
+}
+
+function gone(sentence) {
+  connected = false;
+  document.body.classList.add("gone");
+  write(page.state, `${sentence} Trying again.`);
+  handlers.levels({ levels: {} });
+}
+
+function tick() {
+  list.draw();
+  if (view instanceof CallView) view.tick(seconds(view.item));
+}
+
+addEventListener("hashchange", () => {
+  page.scroller.scrollTop = 0;
+  route();
+});
+addEventListener("keydown", ({ key }) => key === "Escape" && view && (location.hash = isEnded() ? "#ended" : "#live"));
+document.addEventListener("visibilitychange", show);
+page.scroller.addEventListener("scroll", ({ target }) => {
+  if (!isEnded() || !recordings || !more || target.scrollTop + 2 * target.clientHeight < target.scrollHeight) return;
+  more = false; // until it is known
+  loadRecordings(recordings.at(-1).id);
+});
+setInterval(tick, 1000);
+route();

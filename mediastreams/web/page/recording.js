@@ -1,0 +1,108 @@
+// A recorded call: audio, captions, waveform, conversation, keys, marks and gaps on one time axis.
+
+import { describe, duration, element, stamp, timed, TRACKS, turn, write } from "./text.js";
+import { Waveform } from "./waveform.js";
+
+export class RecordingView {
+  // `item` is a row of the server's list.
+  constructor(item) {
+    Object.assign(this, { item, events: [], gaps: [], turns: [], lanes: [], step: 1 });
+    const parts = (this.parts = stamp("recording"));
+    this.root = parts.root;
+    this.base = `/page/recordings/${item.id}`;
+    this.#describe({ lost: "", late: "", bad: "" });
+    write(parts.seconds, duration(item.seconds));
+    for (const [kind, size] of Object.entries(item.files)) {
+      const suffix = kind.replace(/^(?!-)/, "."); // or -inbound.raw
+      const link = element("a", "button", `${kind.toUpperCase()} `, element("span", "muted num", `${Math.ceil(size / 1000)} kB`));
+      link.href = `${this.base}${suffix}?download=1`;
+      parts.downloads.append(link);
+    }
+    parts.figure.hidden = parts.audio.hidden = !item.files.wav;
+    this.view = new Waveform(parts.wave, () => this.#draw());
+    if (item.files.wav) this.#play();
+    this.#load();
+  }
+
+  close() {
+    this.view.close();
+    this.parts.audio.pause();
+    this.parts.audio.src = "";
+  }
+
+  #describe({ lost, late, bad }) {
+    const { ended } = this.item;
+    describe(this.parts, this.item, ended ? `Ended: ${ended}` : "No end was written", { Lost: lost, Late: late, Bad: bad });
+  }
+
+  #play() {
+    const { audio, wave, caption } = this.parts;
+    audio.src = `${this.base}.wav`;
+    if (this.item.files.vtt) {
+      const track = element("track", "");
+      Object.assign(track, { kind: "captions", srclang: "en", src: `${this.base}.vtt` });
+      audio.append(track);
+      track.track.mode = "hidden"; // loaded, but an <audio> has no room to show it
+      track.track.oncuechange = ({ target }) =>
+        write(caption, [...target.activeCues].map((cue) => cue.getCueAsHTML().textContent).join(" "));
+    }
+    const follow = () => {
+      this.#draw();
+      if (!audio.paused) requestAnimationFrame(follow);
+    };
+    audio.onplay = audio.onseeked = follow;
+    wave.onclick = ({ offsetX }) => (audio.currentTime = (offsetX / wave.clientWidth) * this.item.seconds);
+  }
+
+  async #load() {
+    const json = async (path) => (await fetch(this.base + path)).json();
+    try {
+      this.#tell(await json(".json"));
+      if (!this.item.files.wav) return;
+      const { seconds, tracks, peaks } = await json("/peaks");
+      this.step = seconds / peaks[0].length;
+      this.lanes = tracks.map((track, n) => ({ track, peak: (i) => (this.#isGap(track, i) ? -1 : peaks[n][i]) }));
+      this.#draw();
+    } catch (error) {
+      write(this.parts.notice, `What is known of this call cannot be read: ${error.message}`);
+    }
+  }
+
+  // Shows what the JSON file tells.
+  #tell({ transcripts, dtmf, marks, media, error, messages }) {
+    const { parts } = this;
+    this.#describe(messages);
+    if (error) write(parts.notice, `The recording ended early: ${error}`);
+    const put = (list, button, seconds) => {
+      button.type = "button";
+      button.onclick = () => {
+        parts.audio.currentTime = seconds;
+        parts.audio.play();
+      };
+      list.append(element("li", "", button));
+    };
+    for (const { track, text, start, end } of transcripts.sort((a, b) => a.start - b.start)) {
+      const button = turn("button", "", start, track, text);
+      this.turns.push({ button, start, end });
+      put(parts.conversation, button, start);
+    }
+    this.events = [...dtmf.map(({ digit, at }) => [at, `Key ${digit ?? ""}`]), ...marks.map(({ name, at }) => [at, name])];
+    this.gaps = Object.entries(media).flatMap(([track, { gaps = [] }]) => gaps.map((gap) => ({ track, ...gap })));
+    const missing = this.gaps.map(({ track, at, duration }) => [at, `${TRACKS[track]}: ${duration} s missing`]);
+    for (const [at, text] of [...this.events, ...missing].sort((a, b) => a[0] - b[0]).slice(0, 1000)) {
+      put(parts.events, timed("button", "event", duration(at), text), at);
+    }
+  }
+
+  #isGap(track, i) {
+    const [begin, end] = [i * this.step, (i + 1) * this.step];
+    return this.gaps.some((gap) => gap.track === track && begin >= gap.at && end <= gap.at + gap.duration);
+  }
+
+  #draw() {
+    const { lanes, step, events, item, parts } = this;
+    const now = parts.audio.currentTime;
+    for (const { button, start, end } of this.turns) button.ariaCurrent = now && now >= start && now < end ? "true" : null;
+    this.view.draw({ from: 0, to: item.seconds || 1, step, lanes, events, now });
+  }
+}

@@ -1,0 +1,546 @@
+"""The page in a real browser, with calls of the simulated caller."""
+
+import base64
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+import numpy
+import pytest
+import soxr
+from support.browser import accessibility_violations
+from support.server import ROOT, SECONDS, TOKEN, run_caller
+from websockets.sync.client import connect
+
+from mediastreams.audio import mulaw
+from mediastreams.caller import SAMPLE, sound_file
+
+pytestmark = pytest.mark.xdist_group("browser")  # one browser and one server for all
+
+SAID = sound_file.read(str(SAMPLE))
+
+# app.py with a recogniser that needs no model. It hears a word each 0.3 s, of the callee each 0.37 s.
+# Six are a sentence. What is between < and > in a stream's SID, it hears as well.
+PROGRAM = """
+import re, runpy
+from mediastreams.transcription import select
+
+WORDS = "every word is made up here".split()
+
+class Recognition:
+    is_finished, dropped = False, 0.0
+
+    def __init__(self, name, position, on_text, rate):
+        self.on_text, self.rate, self.begin, self.end, self.said = on_text, rate, position, position, 0
+        self.seconds = 0.37 if name.endswith("outbound") else 0.3
+        self.words = [*WORDS, *re.findall("<.*>", name)]
+
+    def add(self, position, payload):
+        self.end = position + len(payload)
+
+    def flush(self):
+        samples = int(self.seconds * self.rate)
+        while (words := (self.end - self.begin) // samples) > self.said:
+            self.said = min(words, len(self.words))
+            final, end = self.said == len(self.words), self.begin + self.said * samples
+            self.on_text(" ".join(self.words[: self.said]), final, self.begin, end, 0.1)
+            if final:
+                self.begin, self.said = end, 0
+
+    def finish(self):
+        self.is_finished = True
+
+class Engine:
+    def recognise(self, name, position, on_text, rate):
+        return Recognition(name, position, on_text, rate)
+
+select.choose = lambda settings: Engine()
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def served(start_shared_server, tmp_path_factory):
+    """A server with a page, and calls that are recorded."""
+    folder = tmp_path_factory.mktemp("recordings")
+    return start_shared_server("-c", PROGRAM, PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(folder))
+
+
+@pytest.fixture(scope="module")
+def call(served):
+    """A call that both sides speak in, for as long as the tests run; its stream's SID."""
+    with calling(served.url, "--parameter", "name=Ann", "--track", "both_tracks", "--seconds", "600"):
+        yield served.wait_for(r'"streamSid":"(MZ[0-9a-f]+)"')[1]
+
+
+@contextmanager
+def calling(*arguments):
+    command = [sys.executable, "-m", "mediastreams.caller", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as caller:
+        yield
+        caller.send_signal(signal.SIGINT)
+        assert caller.wait(SECONDS) == 0
+
+
+@pytest.fixture
+def watch(served, open_page):
+    """Return a function that opens the page of a server as somebody who has its token."""
+
+    def watch(place="", server=served, **options):
+        page = open_page(f"http://localhost:{server.port}/#{TOKEN}", **options)
+        page.get_by_text("Connected", exact=True).wait_for()
+        if place:
+            page.evaluate("place => { location.hash = place; }", place)
+        return page
+
+    return watch
+
+
+@pytest.fixture
+def watch_call(watch, call):
+    """Return a function that opens the page, and in it the call."""
+
+    def watch_call(**options):
+        page = watch(**options)
+        page.locator(".row", has_text="Ann").locator("a").click()
+        page.get_by_role("heading", name="Ann").wait_for()
+        return page
+
+    return watch_call
+
+
+def wait_until(condition, what, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return value
+
+
+def text(page, name):
+    """Return the text of the shown view's part of this name."""
+    return page.locator(f".detail [data-f={name}]").first.text_content()
+
+
+def level(page, track):
+    return page.locator(f".detail [data-f={track}]").evaluate("meter => meter.value")
+
+
+def resemblance(heard, rate, said):
+    """Return how much what was heard resembles what was said over and over: 0 to 1.
+
+    That is the median over its loud stretches of 0.4 s, each wherever it resembles most.
+    """
+    heard = soxr.resample(heard, rate, 8000)
+    said = numpy.concatenate([said, said[:3200]])
+    energy = numpy.convolve(said**2, numpy.ones(3200), "valid")
+    found = []
+    for at in range(0, len(heard) - 3200, 3200):
+        stretch = heard[at : at + 3200]
+        if numpy.linalg.norm(stretch) > 1:
+            fit = numpy.abs(correlate(said, stretch)) / numpy.sqrt(numpy.maximum(energy, 1))
+            found.append(fit.max() / numpy.linalg.norm(stretch))
+    return statistics.median(found)
+
+
+def correlate(said, stretch):
+    size = 1 << len(said).bit_length()
+    spectrum = numpy.fft.rfft(said, size) * numpy.conj(numpy.fft.rfft(stretch, size))
+    return numpy.fft.irfft(spectrum)[: len(said) - len(stretch) + 1]
+
+
+def samples(mu_law):
+    return numpy.frombuffer(mulaw.decode(mu_law), "<i2").astype("float32") / 32768
+
+
+def test_who_has_the_token_sees_how_to_place_a_call(watch, served):
+    page = watch()
+    assert page.url == f"http://localhost:{served.port}/"
+    assert page.locator("h2:visible").text_content() == "No calls now"
+    command = f"python -m mediastreams.caller ws://localhost:{served.port}/media"
+    assert page.locator(".command code").text_content() == command
+    assert accessibility_violations(page) == []
+
+
+def test_words_come_within_100_ms_of_the_console(watch_call, served):
+    page = watch_call()
+    page.evaluate("""() => {
+        window.seen = [];
+        const speakers = { Caller: "caller", Callee: "callee" };
+        new MutationObserver((changes) => {
+            for (const line of changes.flatMap((change) => [...change.addedNodes])) {
+                if (line.className !== "turn ") continue;
+                const [time, speaker] = [...line.children].map((part) => part.textContent);
+                seen.push([`${time} ${speakers[speaker]}`, Date.now() / 1000]);
+            }
+        }).observe(document.querySelector(".conversation"), { childList: true, subtree: true });
+    }""")
+    wait_until(lambda: page.evaluate("seen.length") >= 4, "four final texts")
+    seen = dict(page.evaluate("seen"))
+    served.logged()
+    logged = {}
+    for line in served.lines:
+        if match := re.match(
+            r"\[(.*?)\] INFO in transcriber: MZ\w+ (\S+ call(?:er|ee)): every word is made up", line
+        ):
+            logged[match[2]] = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+    delays = [at - logged[what] for what, at in seen.items()]
+    assert statistics.median(delays) < 0.1, delays
+
+
+def test_a_partial_text_changes_in_place(watch_call):
+    page = watch_call()
+    lines = page.locator(".partial")
+    first = wait_until(lambda: lines.all_text_contents(), "a partial text")
+    wait_until(lambda: lines.all_text_contents() not in ([], first), "another one")
+    assert lines.count() <= 2
+
+
+def test_what_is_said_is_seen_and_heard(watch_call):
+    page = watch_call()
+    page.locator(".detail").get_by_role("button", name="Listen").click()
+    page.get_by_text("s behind").wait_for()
+    for track in ("inbound", "outbound"):
+        speaks_and_rests(page, track)
+    wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the caller's waveform")
+    wait_until(lambda: page.evaluate("played[0].length / rate") > 5.5, "sound of both")
+    page.locator("#player").get_by_role("button", name="Stop").click()
+    page.locator("#player").wait_for(state="hidden")
+    rate = page.evaluate("rate")
+    for n, said in enumerate(SAID):
+        assert resemblance(floats(page.evaluate(f"encoded(played[{n}])")), rate, samples(said)) > 0.9
+
+
+def speaks_and_rests(page, track):
+    """Wait until a track's meter has moved, and rests again."""
+    wait_until(lambda: level(page, track) > 20, f"{track} speaks")
+    wait_until(lambda: "speaking" in text(page, f"{track}-db"), f"{track} is said to speak")
+    wait_until(lambda: level(page, track) == 0, f"{track} is silent")
+    wait_until(lambda: "speaking" not in text(page, f"{track}-db"), f"{track} is said to be silent")
+
+
+HEIGHT_OF_INBOUND = """canvas => {
+    const { width, height } = canvas;
+    const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+    const rows = new Set();
+    for (let i = 0; i < data.length; i += 4) {
+        if (data[i + 3] && data[i + 1] - data[i] > 60) rows.add(Math.floor(i / 4 / width));
+    }
+    return rows.size;
+}"""
+
+
+def floats(encoded):
+    return numpy.frombuffer(base64.b64decode(encoded), "<f4")
+
+
+def test_the_worklet_plays_what_came(watch):
+    page = watch()
+    played, reports = play(page, frames(SAID[0], SAID[1]))
+    left, right = played
+    for heard, said in ((left, SAID[0]), (right, SAID[1])):
+        assert resemblance(heard, 48000, samples(said)) > 0.99
+        loudest = numpy.abs(samples(said)).max()
+        assert abs(numpy.abs(heard).max() - loudest) < 0.1 * loudest
+    assert reports[-1]["underruns"] == 1  # at the end
+    assert 0.15 <= reports[1]["delay"] <= 0.3
+
+
+def test_a_gap_is_silent_and_audio_after_it_is_on_time(watch):
+    page = watch()
+    tone = mulaw.encode((8000 * numpy.sin(numpy.arange(16000) / 3)).astype("<i2").tobytes())
+    sent = [each for each in frames(tone, tone) if not 8000 <= each[2] < 9600]
+    (left, _), _ = play(page, sent)
+    loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05  # each 10 ms
+    begin = int(numpy.argmax(loud))
+    assert loud[begin : begin + 98].all()
+    assert not loud[begin + 102 : begin + 118].any()
+    assert loud[begin + 122 : begin + 195].all()
+
+
+def test_audio_that_comes_late_is_played_once_and_behind_by_the_target(watch):
+    page = watch()
+    tone = mulaw.encode((8000 * numpy.sin(numpy.arange(24000) / 3)).astype("<i2").tobytes())
+    late = [
+        (at + 0.6 if position >= 8000 else at, *rest)
+        for at, *rest in frames(tone, tone)
+        for position in rest[1:2]
+    ]
+    (left, _), reports = play(page, late)
+    loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05
+    assert abs(loud.sum() - 300) <= 4  # 3 s, and nothing twice
+    assert reports[-1]["underruns"] == 2
+    # Much at once is cut to the target.
+    burst = [(0.1 if at < 2 else at, *rest) for at, *rest in frames(tone, tone)]
+    (left, _), reports = play(page, burst)
+    loud = numpy.abs(left).reshape(-1, 480).max(axis=1) > 0.05
+    assert 120 <= loud.sum() <= 145
+    assert max(report["delay"] for report in reports) <= 0.4
+
+
+def test_nothing_is_louder_than_full_scale_and_a_muted_track_is_silent(watch):
+    page = watch()
+    square = mulaw.encode((32767 * numpy.sign(numpy.sin(numpy.arange(8000) / 2))).astype("<i2").tobytes())
+    (left, right), _ = play(page, frames(square, square), muted=[False, True])
+    assert 0.9 < numpy.abs(left).max() <= 1
+    assert numpy.abs(right[12000:]).max() < 0.001
+
+
+def frames(inbound, outbound):
+    """Return audio as a page gets it each 100 ms: when (seconds), the track's number, position, payload."""
+    return [
+        (position / 8000, track, position, audio[position : position + 800])
+        for position in range(0, len(inbound), 800)
+        for track, audio in enumerate((inbound, outbound))
+    ]
+
+
+PLAY = """async ([frames, muted, seconds]) => {
+    const context = new OfflineAudioContext(2, seconds * 48000, 48000);
+    await context.audioWorklet.addModule("/page/worklet.js");
+    const node = new AudioWorkletNode(context, "player", { numberOfInputs: 0, outputChannelCount: [2] });
+    const reports = [];
+    node.port.onmessage = ({ data }) => reports.push(data);
+    node.connect(context.destination);
+    node.port.postMessage({ number: 7, rate: 8000 });
+    node.port.postMessage({ muted });
+    const post = (until) => {
+        for (; frames.length && frames[0][0] <= until; frames.shift()) {
+            const [, track, position, payload] = frames[0];
+            const audio = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
+            const data = new Uint8Array(8 + audio.length);
+            const header = new DataView(data.buffer);
+            header.setUint8(0, track);
+            header.setUint16(2, 7, true);
+            header.setUint32(4, position, true);
+            data.set(audio, 8);
+            node.port.postMessage(data.buffer);
+        }
+        return new Promise((done) => setTimeout(done, 4)); // for the messages to be there
+    };
+    await post(0.0);
+    for (let at = 0.05; at < seconds; at += 0.1) {
+        context.suspend(at).then(() => post(at)).then(() => context.resume());
+    }
+    const buffer = await context.startRendering();
+    return [[0, 1].map((n) => encoded(buffer.getChannelData(n))), reports];
+}"""
+
+
+def play(page, sent, muted=(False, False)):
+    """Return what the worklet plays of each track at 48 kHz, and what it reports each second."""
+    sent = sorted(
+        (at, track, position, base64.b64encode(payload).decode()) for at, track, position, payload in sent
+    )
+    seconds = int(sent[-1][0] + 2)
+    played, reports = page.evaluate(PLAY, [sent, list(muted), seconds])
+    return [floats(channel) for channel in played], reports
+
+
+def test_two_viewers_see_the_same_and_one_that_stalls_holds_up_nobody(watch_call):
+    stalled, other = watch_call(), watch_call()
+    said = other.locator("[role=log] .turn")
+    before = wait_until(said.count, "a final text")
+    stalled.evaluate(
+        "() => { setTimeout(() => { for (const end = Date.now() + 2500; Date.now() < end; ); }, 0); }"
+    )
+    began = time.monotonic()
+    wait_until(lambda: said.count() > before, "the other one gets a text")
+    assert time.monotonic() - began < 2.5
+    last = said.all_text_contents()
+    wait_until(
+        lambda: stalled.locator("[role=log] .turn").all_text_contents()[: len(last)] == last, "it catches up"
+    )
+
+
+def test_each_view_is_accessible_and_fits_a_phone(watch_call):
+    page = watch_call()
+    page.locator("[role=log] .turn").first.wait_for()
+    assert accessibility_violations(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert accessibility_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.locator(".back").click()
+    page.locator(".row").first.wait_for()
+    assert page.locator(".view").is_hidden()
+    assert accessibility_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_who_wants_no_motion_sees_the_waveform_in_steps(watch_call):
+    count = """() => {
+        let drawn = 0;
+        const clear = CanvasRenderingContext2D.prototype.clearRect;
+        CanvasRenderingContext2D.prototype.clearRect = function (...box) {
+            drawn++;
+            return clear.apply(this, box);
+        };
+        return new Promise((done) => setTimeout(() => done(drawn), 1500));
+    }"""
+    page = watch_call(reduced_motion="reduce")
+    assert 1 <= page.evaluate(count) <= 4
+
+
+def test_what_is_special_of_a_server_is_said(watch):
+    page = watch()
+    page.route_web_socket("**/page/live", lambda socket: socket.send(HELLO))
+    page.reload()
+    page.get_by_text("This page shows the calls of one of 4 worker processes.").wait_for()
+    page.unroute_all()
+
+
+HELLO = json.dumps({"event": "hello", "workers": 4, "recordings": False})
+
+
+def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, served):
+    page = open_page(f"http://localhost:{served.port}/", expected=["403"])
+    assert accessibility_violations(page) == []
+    page.get_by_label("Token").fill("not it")
+    page.get_by_role("button").click()
+    page.get_by_role("alert").wait_for()
+    assert accessibility_violations(page) == []
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button").click()
+    page.get_by_text("Connected", exact=True).wait_for()
+
+
+def test_a_recording_is_played_with_captions(watch, served):
+    page = watch("#ended")
+    url = served.url
+    result = run_caller(
+        url, "--track", "both_tracks", "--fast", "--parameter", "name=Bo", "--parameter", "plan=gold"
+    )
+    assert result.returncode == 0, result.stderr
+    row = page.locator(".row", has_text="Bo · gold")
+    row.get_by_role("link").click()
+    turns = page.locator(".detail .conversation button")
+    turns.first.wait_for()
+    assert turns.first.text_content().endswith("every word is made up here")
+    wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the peaks")
+    audio = page.locator("audio")
+    assert abs(audio.evaluate("audio => audio.duration") - 5.2) < 0.01
+    turns.nth(2).click()  # plays from there
+    wait_until(lambda: "every word" in text(page, "caption"), "a caption")
+    assert audio.evaluate("audio => audio.currentTime") > 1.5
+    assert not audio.evaluate("audio => audio.paused")
+    assert turns.nth(2).get_attribute("aria-current") == "true"
+    for kind in ("WAV", "VTT", "JSON"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=re.compile(f"^{kind} ")).click()
+        assert download.value.suggested_filename.endswith(f".{kind.lower()}")
+    assert accessibility_violations(page) == []
+
+
+EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+def test_what_a_peer_chose_is_text(watch, served):
+    page = watch()
+    start = {
+        "streamSid": f"MZ{EVIL}",
+        "callSid": f"CA{EVIL}",
+        "accountSid": EVIL,
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {EVIL: f"{EVIL}!"},
+    }
+    common = {"streamSid": f"MZ{EVIL}"}
+    payload = base64.b64encode(bytes(8000)).decode()
+    messages = [
+        {"event": "connected", "protocol": "Call", "version": "1.0.0"},
+        {"event": "start", "sequenceNumber": "1", "start": start, **common},
+        {"event": "dtmf", "sequenceNumber": "2", "dtmf": {"track": "inbound", "digit": EVIL}, **common},
+        {"event": "mark", "sequenceNumber": "3", "mark": {"name": EVIL}, **common},
+        *(
+            {
+                "event": "media",
+                "sequenceNumber": str(4 + n),
+                "media": {
+                    "track": "inbound",
+                    "chunk": str(n),
+                    "timestamp": str(1000 * n),
+                    "payload": payload,
+                },
+                **common,
+            }
+            for n in range(3)
+        ),
+        {"event": EVIL, "sequenceNumber": "7", **common},
+    ]
+    with connect(served.url, compression=None) as call:
+        for message in messages:
+            call.send(json.dumps(message))
+        row = page.locator(".row", has_text="onerror").first
+        row.locator("a").click()
+        detail = page.locator(".detail")
+        for part in ("facts", "conversation", "events", "log"):
+            detail.locator(f"[data-f={part}]", has_text="onerror").wait_for()
+        assert "onerror" in detail.locator("h2").text_content()
+        assert page.locator("img, main script").count() == 0
+        call.close()
+    page.goto(f"{page.url.partition('#')[0]}#ended")
+    assert page.title() != "owned"
+    assert page.locator("img").count() == 0
+
+
+def test_two_hundred_calls(watch, served):
+    page = watch()
+    with ExitStack() as stack, ThreadPoolExecutor(20) as pool:
+        calls = list(
+            pool.map(lambda n: stack.enter_context(connect(served.url, compression=None)), range(200))
+        )
+        list(pool.map(start_call, calls, range(200)))
+        try:
+            count = page.locator("[data-f=live-count]")
+            wait_until(lambda: int(count.text_content()) >= 200, "200 calls")
+            rows = page.locator(".row")
+            assert rows.count() < 30
+            rows.first.locator("a").focus()
+            page.keyboard.press("End")
+            last = rows.last
+            wait_until(
+                lambda: last.get_attribute("aria-posinset") == last.get_attribute("aria-setsize"), "the last"
+            )
+            page.keyboard.press("Home")
+            page.keyboard.press("ArrowDown")
+            name = page.evaluate("document.activeElement.textContent")
+            assert name == rows.nth(1).locator("a").text_content()
+            page.keyboard.press("Enter")
+            page.get_by_role("heading", name=name, exact=True).wait_for()
+        finally:
+            list(pool.map(lambda call: call.close(), calls))
+
+
+def start_call(call, n):
+    start = {
+        "streamSid": f"MZ{n:032x}",
+        "callSid": f"CA{n:032x}",
+        "accountSid": "AC0",
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {"number": f"#{n}"},
+    }
+    call.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+    call.send(
+        json.dumps({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": start["streamSid"]})
+    )
+
+
+def test_a_server_that_is_gone_is_said_to_be_and_comes_back(watch, start_server):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    page = watch(server=server, expected=["ERR_CONNECTION_REFUSED", "WebSocket connection to", "403"])
+    server.stop()
+    state = page.get_by_role("status")
+    wait_until(lambda: "is gone. Trying again." in state.text_content(), "that it is gone is said")
+    again = start_server(PAGE_TOKEN=TOKEN, HTTP_SERVER_PORT=str(server.port))
+    wait_until(lambda: state.text_content() == "Connected", "it is back")
+    again.stop()
+    start_server(HTTP_SERVER_PORT=str(server.port))  # with another token
+    page.get_by_label("Token").wait_for()
