@@ -55,12 +55,11 @@ def start_shared_server():
     """Return a function that starts a server for all tests of a module. It never shows a traceback."""
     servers = []
     with starting_servers() as start:
-
-        def start_shared_server(*command, **environ):
-            servers.append(start(*(command or ("-c", UNBOUNDED)), **environ))
-            return servers[-1]
-
-        yield start_shared_server
+        yield (
+            lambda program=UNBOUNDED, **environ: (
+                servers.append(start("-c", program, **environ)) or servers[-1]
+            )
+        )
     assert not [server for server in servers if "Traceback" in server.stop()]
 
 

@@ -54,6 +54,20 @@ def test_a_soak_that_grows_fails():
     assert "Failed: the server grows by more than -1e+06 MB an hour" in result.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
+def test_a_short_run_with_pages():
+    options = ("--calls", "2", "--viewers", "2", "--seconds", "2", "--rounds", "1")
+    result = run("bench/viewers.py", *options)
+    assert result.returncode == 0, result.stderr
+    for line in (
+        r"0 pages: [\d.]+% of a core, messages handled after [\d.]+ ms \(p99\)",
+        r"2 pages: [\d.]+% of a core, messages handled after [\d.]+ ms \(p99\)",
+        r"above: -?[\d.]+% of a core",
+        r"texts on the page after [\d.]+ ms \(p50\), [\d.]+ ms \(p99\) of [1-9]\d*",
+    ):
+        assert re.search(f"^{line}$", result.stdout, re.M), result.stdout
+
+
 def test_its_readme_names_every_peer():
     text = (ROOT / "bench" / "README.md").read_text()
     for peer in (ROOT / "bench" / "peers").glob("*_server.*"):

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import gevent
 from gevent.hub import get_hub
 
+from mediastreams.consumers.feeds import Kind
 from mediastreams.consumers.registry import EVERY, TICK_SECONDS, Consumers
 from mediastreams.streams.stream import Stream
 from mediastreams.viewers.call import Call, Told
@@ -152,7 +153,7 @@ class LiveCalls:
         self._metered, self._heard = set(shown), set(heard)
 
     def _attach(
-        self, kind: Any, consumer: type[Meter] | type[Sound], before: Set[str], now: Set[str]
+        self, kind: Kind, consumer: type[Meter] | type[Sound], before: Set[str], now: Set[str]
     ) -> None:
         for id in before ^ now:
             call = self._live.get(id)

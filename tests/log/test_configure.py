@@ -23,6 +23,16 @@ def test_the_library_is_loaded_only_for_json(log_format, loaded):
     assert run("-c", show).stdout == f"{loaded}\n"
 
 
+def test_what_is_written_is_told(monkeypatch, capfd):
+    root, told = logging.Logger("root"), []
+    monkeypatch.setattr(logging, "root", root)
+    configure(Settings(log_level="WARNING"), lambda record: told.append(record.getMessage()))
+    root.info("not logged")
+    root.warning("logged")
+    assert told == ["logged"]
+    assert capfd.readouterr().err.endswith(": logged\n")
+
+
 def test_it_is_set_once(monkeypatch):
     root = logging.Logger("root")
     monkeypatch.setattr(logging, "root", root)

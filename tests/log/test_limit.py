@@ -64,6 +64,36 @@ def started(**parts):
     return stream
 
 
+class TestOnWritten:
+    """Who is told of the lines that are written."""
+
+    @pytest.fixture
+    def told(self, log):
+        told = []
+        log.handler._on_written = lambda record: told.append(record.getMessage())
+        return told
+
+    def test_of_those_and_no_others(self, log, told):
+        for n in range(12):
+            lines = log("refused %d", n, limit="refusals (path)")
+        assert told == lines == [f"refused {n}" for n in range(10)]
+
+    def test_those_that_were_held_back_come_with_their_stream(self, log, told):
+        for _ in range(limit.MAX_UNSTARTED):
+            route.set(Route("function"))
+            current.set(Stream(FakeConnection(), Settings()))
+            log("another")
+        told.clear()
+        route.set(Route("function"))
+        stream = Stream(FakeConnection(), Settings())
+        current.set(stream)
+        log("held back")
+        assert told == []
+        stream.receive(start().to_json())
+        log("started")
+        assert told == ["held back", "started"]
+
+
 class TestKinds:
     def test_the_first_lines_of_a_kind_are_whole(self, log, minute):
         for n in range(25):

@@ -229,7 +229,7 @@ streams.serve([])
 
 @pytest.fixture(scope="module")
 def other(start_shared_server):
-    return start_shared_server("-c", OTHER, TWILIO_AUTH_TOKEN="0" * 32, MAX_STREAMS="1")
+    return start_shared_server(OTHER, TWILIO_AUTH_TOKEN="0" * 32, MAX_STREAMS="1")
 
 
 class TestAdmission:

@@ -163,13 +163,13 @@ class TestCalls:
             assert (row["streamSid"], row["callSid"], row["tracks"]) == (SID, "CA1", ["inbound"])
             assert row["parameters"] == {"<b>who</b>": "it's \\u202eme"}
             assert (row["decodable"], row["twoWay"], row["ending"]) == (True, False, "")
-            speak(call, LOUD, LOUD, first=4)
+            speak(call, LOUD + LOUD, first=4)
             change = page.wait_for("changed", lambda message: message["calls"][0].get("lost"))
             assert change["calls"] == [{"id": row["id"], "seconds": 1.0, "lost": 2}]
             with Page(page_server, cookie) as another:
                 (now,) = another.wait_for("calls")["live"]
                 assert (now["id"], now["seconds"], now["lost"]) == (row["id"], 1.0, 2)
-            call.send(stop(6).to_json())
+            call.send(stop(5).to_json())
             last = page.wait_for_end(row["id"])
         assert (last["ending"], last["seconds"], last["lost"]) == ("stop", 1.0, 2)
         assert last["endedAt"] >= last["startedAt"]
