@@ -49,6 +49,7 @@ COMMANDS = {
     ): "tests/test_bench.py runs it short; the other servers are not installed here",
     ("bench/README.md", "Two-way calls"): "tests/test_bench.py runs it short, without the other servers",
     ("bench/README.md", "What live pages cost"): "tests/test_bench.py runs it short",
+    ("bench/README.md", "How late a page plays a call"): "needs Chromium, and minutes",
     ("bench/README.md", "Whether a server grows"): "tests/test_bench.py runs it short",
     (
         "bench/README.md",
