@@ -7,10 +7,9 @@ import pytest
 from support.server import ROOT, Server, environment
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Let one of pytest-xdist's workers have all tests of an `xdist_group`."""
-    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+    if getattr(config.option, "dist", "no") == "load":  # what xdist makes of -n
         config.option.dist = "loadgroup"
 
 

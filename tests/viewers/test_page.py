@@ -70,7 +70,7 @@ runpy.run_path("app.py", run_name="__main__")
 def served(start_shared_server, tmp_path_factory):
     """A server with a page, and calls that are recorded."""
     folder = tmp_path_factory.mktemp("recordings")
-    return start_shared_server("-c", PROGRAM, PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(folder))
+    return start_shared_server(PROGRAM, PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(folder))
 
 
 @pytest.fixture(scope="module")
