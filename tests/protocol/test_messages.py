@@ -123,6 +123,7 @@ class TestPrint:
         assert isinstance(message.dtmf, DtmfMetadata)
         assert message.dtmf.digit == "7"
         assert parse(message.to_json()) == Dtmf("MZ1", 2, DtmfMetadata(digit="7"))
+        assert DtmfMetadata(track="another", digit="7").as_secret().track == "another"
 
     def test_an_unknown_event_names_itself(self):
         assert str(parse('{"event":"closed"}')) == "closed"

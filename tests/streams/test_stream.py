@@ -274,6 +274,11 @@ class TestTalkingBack:
         sent = {"event": "mark", "streamSid": SID, "mark": {"name": "one"}}
         assert connection.asked[-1] == ("send", sent)
 
+    def test_it_is_played_at_the_streams_rate(self, receive):
+        stream = receive(CONNECTED, start(media_format=MediaFormat(sample_rate=16000), **self.ASKED))
+        stream.playback.media(bytes(16000 * 60))
+        assert 50 < stream.playback.seconds <= 60
+
     @pytest.mark.parametrize("parameters", [{}, {"bidirectional": "false"}, {"Bidirectional": "true"}])
     def test_one_that_does_not(self, receive, connection, parameters):
         stream = receive(CONNECTED, start(custom_parameters=parameters))
@@ -410,6 +415,22 @@ class TestConsumers:
         ]
         assert consumers.puts == [expected, expected]
         assert consumers.events == [dtmf(3), Mark(5, SID, MarkMetadata("m"))]
+
+    def test_what_is_not_decoded_fills_nothing(self, connection):
+        consumers = FakeConsumers()
+        with Stream(connection, Settings(), consumers) as stream:
+            stream.receive(start(media_format=MediaFormat("audio/l16")).to_json())
+            stream.receive(media(2, 155).to_json())
+        assert consumers.puts[0] == [(media(2, 155), 155, [])]
+
+    @pytest.mark.parametrize(("log_digits", "shown"), [("on", "1"), ("off", "(not shown)")])
+    def test_a_key_as_the_settings_show_it(self, connection, log_digits, shown):
+        consumers = FakeConsumers()
+        with Stream(connection, Settings(log_digits=log_digits), consumers) as stream:
+            stream.receive(start().to_json())
+            returned = stream.receive(dtmf(2).to_json())
+        assert consumers.events == [returned]
+        assert (returned.dtmf.digit, returned.dtmf.shown) == ("1", shown)
 
     def test_one_that_comes_later_gets_what_comes_from_then_on(self, connection):
         consumers, later = FakeConsumers(), []
