@@ -130,13 +130,13 @@ class TestKinds:
         assert written.getvalue().endswith("refused\n1 more lines of refusals (path) were left out\n")
 
     def test_what_is_left_out_is_told_by_a_warning(self, log, minute):
-        log.handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        log.handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(module)s: %(message)s"))
         for _ in range(11):
             log("refused", limit="refusals (path)")
         minute()
         assert log("later")[10:] == [
-            "WARNING mediastreams.log.limit: 1 more lines of refusals (path) were left out",
-            "INFO name: later",
+            "WARNING mediastreams.log.limit limit: 1 more lines of refusals (path) were left out",
+            "INFO name file: later",
         ]
 
 
