@@ -32,21 +32,21 @@ class TestOnATerminal:
     def test_who_is_speaking_how_loud(self):
         server = OnTerminal()
         try:
-            result = run_caller(server.url, "--seconds", "3.5", "--track", "both_tracks")
+            result = run_caller(server.url, "--seconds", "5", "--track", "both_tracks")
             assert result.returncode == 0
-            server.wait_for("Stream MZ.*3.50 s; inbound 175 chunks")
+            server.wait_for("Stream MZ.*5.00 s; inbound 250 chunks")
         finally:
             last = server.stop()
         ends = [[LINE.search(text) for text in screen.split("\n")[-2:]] for screen in server.seen]
         both = [lines for lines in ends if len(lines) == 2 and all(lines)]
         assert {tuple(line[2] for line in lines) for lines in both} == {("inbound ", "outbound")}
-        # Once a second: a tick of the consumers later, and one of the numbers is left out.
+        # Once a second: each a tick of the consumers later, so that numbers are left out.
         assert len({lines[0][1] for lines in both}) >= 3
         assert {bool(lines[1][3]) for lines in both} == {True, False}  # the callee answers in the end
         assert " dBFS" not in last  # and in the end only the log is there
         log = [text.partition(": ")[2] for text in last.split("\n") if text.startswith("[")]
         assert log[1] == "Connection accepted"
-        assert log[-2] == "Connection closed. Received a total of 353 messages"
+        assert log[-2] == "Connection closed. Received a total of 503 messages"
 
     def test_not_where_nobody_wants_to_know(self):
         server = OnTerminal(LOG_LEVEL="WARNING")
