@@ -1,4 +1,4 @@
-"""Keeps a track's audio from one session at a provider to the next.
+"""Keeps a track's audio until it is recognised, and from one session at a provider to the next.
 
 A provider ends a session after some minutes, or the network does. Audio that has no final text by then is
 sent again in the next session, so that no word between the two is lost.
@@ -64,12 +64,20 @@ class Backlog:
         self.has_ended = True
         self._changed.set()
 
-    async def wait_for_audio(self) -> bool:
-        """Wait for unsent audio or the end of the track; return whether there is audio."""
-        while not self._unsent() and not self.has_ended:
+    async def wait_for_audio(self, seconds: float = 0.0) -> bool:
+        """Wait for so much unsent audio, or the end of the track; return whether there is audio."""
+        while self._unsent() < max(seconds * self.rate, 1) and not self.has_ended:
             self._changed.clear()
             await self._changed.wait()
         return self._unsent() > 0
+
+    def take(self, seconds: float = _MAX_KEPT) -> tuple[int, bytes]:
+        """Return unsent audio, at most so many seconds of it, and its position. It then counts as sent."""
+        position = self._sent_to
+        begin = position - self._kept_from
+        audio = bytes(self._kept[begin : begin + int(seconds * self.rate)])
+        self._sent_to += len(audio)
+        return position, audio
 
     def begin(self, seconds: float) -> None:
         """Begin a session of at most `seconds`, with the audio that has no final text yet."""
@@ -93,9 +101,7 @@ class Backlog:
         while session == self._session_number and time.monotonic() < self._session_until:
             unsent = self._unsent()
             if unsent * _CHUNKS_PER_SECOND >= self.rate or (unsent and self.has_ended):
-                chunk = bytes(self._kept[-unsent:])
-                self._sent_to += unsent
-                yield chunk
+                yield self.take()[1]
             elif self.has_ended:
                 return
             else:

@@ -1,4 +1,4 @@
-"""The engine process of a provider, run as the server runs it."""
+"""The engine process, run as the server runs it: with Watson's module."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ WATSON = {"SPEECH_TO_TEXT_APIKEY": "the-api-key", "SPEECH_TO_TEXT_URL": "https:/
 def run(sent, **environ):
     """Run Watson's process with an input; return its exit status, its events and its errors."""
     result = subprocess.run(
-        [sys.executable, "-m", "mediastreams.transcription.provider_process", "watson"],
+        [sys.executable, "-m", "mediastreams.transcription.process_main", "watson"],
         cwd=ROOT,
         env={**environment(), **environ},
         input=sent,
@@ -40,7 +40,7 @@ def test_it_ends_with_its_input(sent):
 
 def test_a_track_without_audio_ends_at_once():
     process = subprocess.Popen(
-        [sys.executable, "-m", "mediastreams.transcription.provider_process", "watson"],
+        [sys.executable, "-m", "mediastreams.transcription.process_main", "watson"],
         cwd=ROOT,
         env={**environment(), **WATSON},
         stdin=subprocess.PIPE,
