@@ -7,7 +7,7 @@ often but not later. The recogniser wants 16 kHz: fed with 8, its word error rat
 import asyncio
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -154,8 +154,11 @@ class Model:
         return stream
 
 
-def connect(language: str) -> Moonshine:
-    """Return the recogniser; it knows one language. Raises `MediaStreamsError` when it cannot be loaded."""
+def connect(_environ: Mapping[str, str], _language: str) -> Moonshine:
+    """Return the recogniser, which needs no key and knows one language.
+
+    Raises `MediaStreamsError` when it cannot be loaded.
+    """
     try:
         return Moonshine(Model())
     except Exception as error:  # such as an old C library, of which only the loader knows

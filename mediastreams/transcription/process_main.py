@@ -84,7 +84,8 @@ async def main(name: str) -> None:
     language = os.environ.get("TRANSCRIBER_LANGUAGE", Settings.transcriber_language)
     try:
         module = importlib.import_module(f"mediastreams.transcription.{name}")
-        recogniser: Recogniser = module.connect(languages.NAMES.get(name, {}).get(language, language))
+        its_language = languages.NAMES.get(name, {}).get(language, language)
+        recogniser: Recogniser = module.connect(os.environ, its_language)
     except Exception as error:  # such as no credentials, or a library that cannot be loaded
         process_protocol.write(failed=str(error).partition("\n")[0])
         os._exit(3)
