@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from mediastreams.audio import mulaw
@@ -20,90 +21,81 @@ MIN_DECODED = 0.2  # seconds: less is not worth a decode, unless it is the last
 MAX_DECODED = 2  # seconds at once
 MAX_LINES = 20  # then, at a pause, the recogniser gets a new stream: it returns all lines each time
 
-Text = tuple[str, bool, float, float]  # whether it is final, and where it begins and ends, in seconds
+Text = tuple[str, bool, float, float]
 
 
 class Moonshine:
-    """Recognises tracks, all with one `model`. Only the event loop's thread uses it, a second one decodes."""
+    """Recognises tracks, all with one `model`. Only the event loop's thread uses it; another one decodes."""
 
     def __init__(self, model: "Model") -> None:
         self._model = model
         self._turn = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1)
+        self._decoding = ThreadPoolExecutor(1)
 
     async def recognise(self, backlog: Backlog, warn: Callable[[str], None]) -> None:
-        """Decode a track until it ends, or is cancelled: then what is pending is dropped."""
-        loop = asyncio.get_running_loop()
-        decoder = Decoder(self._model, backlog.rate)
-        backlog.begin(math.inf)
+        """Recognise a track, with one stream of the model after another, until it ends or is cancelled."""
         try:
-            while await backlog.wait_for_audio(MIN_DECODED):
+            while await backlog.wait_for_audio():
+                await self._hold_stream(backlog)
+        except asyncio.CancelledError:  # nobody waits for it any more
+            backlog.dropped += len(backlog.take())
+            raise
+
+    async def _hold_stream(self, backlog: Backlog) -> None:
+        """Hold one stream, until the track ends, audio is dropped, or the stream has many lines."""
+        run = partial(asyncio.get_running_loop().run_in_executor, self._decoding)
+        stream = await run(Stream, self._model, backlog.rate)
+        backlog.begin(math.inf)
+        dropped = backlog.dropped
+        try:
+            while not stream.is_long and await backlog.wait_for_audio(MIN_DECODED):
                 async with self._turn:
-                    texts = await loop.run_in_executor(
-                        self._thread, decoder.decode, *backlog.take(MAX_DECODED)
-                    )
+                    if backlog.dropped > dropped:
+                        break
+                    texts = await run(stream.decode, backlog.take(MAX_DECODED))
                 for text in texts:
                     backlog.add_text(*text)
-            for text in await loop.run_in_executor(self._thread, decoder.finish):
+            for text in await run(stream.finish):
                 backlog.add_text(*text)
         finally:
-            backlog.dropped += len(backlog.take()[1])
-            self._thread.submit(decoder.close)
+            self._decoding.submit(stream.close)  # behind what is being decoded
 
 
-class Decoder:
-    """One track, and the model's stream for it. One thread uses it.
+class Stream:
+    """A stream of the model, for audio with `rate` samples a second. One thread at a time uses it.
 
-    `rate` is that of the audio, in samples a second.
+    A text has with it whether it is final, and where it begins and ends, in seconds of the stream.
     """
+
+    is_long: bool = False
+    """Whether it has many lines, and none that goes on."""
 
     def __init__(self, model: "Model", rate: int) -> None:
         self._model = model
-        self._rate = rate
         self._resampler = model.soxr.ResampleStream(rate, RATE, 1, dtype="float32")
-        self._stream: Any = None
-        self._began = 0  # samples of the track before those of the stream
-        self._end = 0  # samples of the track so far
+        self._stream = model.new_stream()
         self._completed: set[int] = set()
 
-    def decode(self, position: int, audio: bytes) -> list[Text]:
-        """Decode audio that begins at `position` of the track, in samples; return the changed texts."""
-        texts = self._end_stream() if position > self._end else []  # audio was dropped
-        if self._stream is None:
-            self._began = position
-            self._stream = self._model.new_stream()
-        self._end = position + len(audio)
+    def decode(self, audio: bytes) -> list[Text]:
+        """Decode mu-law; return the changed texts."""
         self._add(audio)
         lines = self._stream.update_transcription().lines
-        texts += self._texts(lines)
-        if len(lines) >= MAX_LINES and lines[-1].is_complete:
-            texts += self._end_stream()
-        return texts
+        self.is_long = len(lines) >= MAX_LINES and lines[-1].is_complete
+        return self._texts(lines)
 
     def finish(self) -> list[Text]:
         """Decode what the resampler holds back; return the last texts."""
-        if self._stream is not None:
-            self._add(b"", last=True)
-        return self._end_stream()
+        self._add(b"", last=True)
+        return self._texts(self._stream.stop().lines, final=True)
 
     def close(self) -> None:
-        """Close the stream."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        """Free what it holds."""
+        self._stream.close()
 
     def _add(self, audio: bytes, last: bool = False) -> None:
         samples = self._resampler.resample_chunk(self._model.samples(audio), last=last)
         if len(samples):
             self._stream.add_audio(samples.tolist(), RATE)
-
-    def _end_stream(self) -> list[Text]:
-        if self._stream is None:
-            return []
-        texts = self._texts(self._stream.stop().lines, final=True)
-        self.close()
-        self._completed.clear()
-        return texts
 
     def _texts(self, lines: list[Any], final: bool = False) -> list[Text]:
         texts = []
@@ -113,8 +105,7 @@ class Decoder:
                 continue
             if is_final:
                 self._completed.add(line.line_id)
-            start = self._began / self._rate + line.start_time
-            texts.append((line.text, is_final, start, start + line.duration))
+            texts.append((line.text, is_final, line.start_time, line.start_time + line.duration))
         return texts
 
 

@@ -71,13 +71,12 @@ class Backlog:
             await self._changed.wait()
         return self._unsent() > 0
 
-    def take(self, seconds: float = _MAX_KEPT) -> tuple[int, bytes]:
-        """Return unsent audio, at most so many seconds of it, and its position. It then counts as sent."""
-        position = self._sent_to
-        begin = position - self._kept_from
-        audio = bytes(self._kept[begin : begin + int(seconds * self.rate)])
+    def take(self, seconds: int = _MAX_KEPT) -> bytes:
+        """Return unsent audio, at most so many seconds of it, which then counts as sent."""
+        begin = self._sent_to - self._kept_from
+        audio = bytes(self._kept[begin : begin + seconds * self.rate])
         self._sent_to += len(audio)
-        return position, audio
+        return audio
 
     def begin(self, seconds: float) -> None:
         """Begin a session of at most `seconds`, with the audio that has no final text yet."""
@@ -101,7 +100,7 @@ class Backlog:
         while session == self._session_number and time.monotonic() < self._session_until:
             unsent = self._unsent()
             if unsent * _CHUNKS_PER_SECOND >= self.rate or (unsent and self.has_ended):
-                yield self.take()[1]
+                yield self.take()
             elif self.has_ended:
                 return
             else:
