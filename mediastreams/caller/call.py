@@ -115,6 +115,7 @@ class Call:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if self._hung_up:
                 return
+            await self._phone.play()
             if self._shows_seconds and i % CHUNKS_PER_SECOND == 0:
                 print(f"\r{i // CHUNKS_PER_SECOND} s, {self._sent} messages", end="\r", flush=True)
             for track in self._plan.tracks:
