@@ -12,6 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy
+import soxr
+
 from mediastreams.audio import mulaw
 from mediastreams.exceptions import MediaStreamsError
 from mediastreams.transcription.session import Backlog
@@ -72,7 +75,7 @@ class Stream:
 
     def __init__(self, model: "Model", rate: int) -> None:
         self._model = model
-        self._resampler = model.soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+        self._resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32")
         self._stream = model.new_stream()
         self._completed: set[int] = set()
 
@@ -116,14 +119,8 @@ class Model:
         # One thread: those that the runtime starts by itself cost four times what they give.
         os.environ["MOONSHINE_ORT_SINGLE_THREAD"] = "1"
         import moonshine_voice
-        import numpy
-        import soxr
         from moonshine_voice.transcriber import ModelArch, Transcriber
 
-        pcm = numpy.frombuffer(mulaw.decode(bytes(range(256))), "<i2")
-        self._table = (pcm / 32768).astype("float32")
-        self._frombuffer = numpy.frombuffer
-        self.soxr = soxr
         model = os.path.join(os.path.dirname(moonshine_voice.__file__), "assets", "tiny-en")
         options = {
             "return_audio_data": "false",
@@ -136,7 +133,7 @@ class Model:
 
     def samples(self, audio: bytes) -> Any:
         """Return mu-law as floats from -1 to 1."""
-        return self._table[self._frombuffer(audio, "u1")]
+        return numpy.frombuffer(mulaw.decode(audio), "<i2").astype("float32") / 32768
 
     def new_stream(self) -> Any:
         """Return a stream, which decodes when `update_transcription` is called."""

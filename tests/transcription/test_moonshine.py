@@ -64,10 +64,6 @@ def is_running(pid):
 class Model:
     """Notes what is decoded, and hears nothing; a 0 holds up the decoding until `go_on` is set."""
 
-    soxr = SimpleNamespace(
-        ResampleStream=lambda *_, **__: SimpleNamespace(resample_chunk=lambda samples, last: samples)
-    )
-
     def __init__(self):
         self.heard = []
         self.go_on = threading.Event()
@@ -99,6 +95,8 @@ class Model:
 def test_a_track_for_which_nobody_waits_is_given_up(monkeypatch, before, max_late, heard, dropped):
     written = []
     monkeypatch.setattr(process_main, "MAX_LATE", max_late)
+    unchanged = SimpleNamespace(resample_chunk=lambda samples, last: samples)
+    monkeypatch.setattr(moonshine.soxr, "ResampleStream", lambda *_, **__: unchanged)
     model = Model()
     frames = [*before, (7, AUDIO, 8000, b"\x01" * 800), (7, END, 8000, b"")]
 
