@@ -139,10 +139,9 @@ class Call:
 
     async def _return_mark(self, name: str) -> None:
         """Return a mark to the server, while the stream lasts."""
-        if self._stopped or self._websocket.closed:
-            return
-        with contextlib.suppress(CallError):  # the call itself meets and reports it
-            await self._send(messages.Mark(self._next(), self._stream_sid, messages.MarkMetadata(name)))
+        if not self._stopped:
+            with contextlib.suppress(CallError):  # the call itself meets and reports it
+                await self._send(messages.Mark(self._next(), self._stream_sid, messages.MarkMetadata(name)))
 
     def _next(self) -> int:
         self._sequence_number += 1
