@@ -31,16 +31,10 @@ class CallError(MediaStreamsError):
 
     code: int
     """Twilio's error code."""
-    cause: str
-    """What happened."""
 
     def __init__(self, code: int, cause: str) -> None:
-        super().__init__(code, cause)
+        super().__init__(printable(f"{error_codes.meaning(code)}: {cause}"))
         self.code = code
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return printable(f"{error_codes.meaning(self.code)}: {self.cause}")
 
 
 class WebSocket:
