@@ -55,11 +55,15 @@ def _begin(recogniser: Recogniser, number: int, rate: int) -> tuple[Backlog, asy
     def write_text(text: str, final: bool, start: float, end: float) -> None:
         process_protocol.write(id=number, text=text, final=final, start=start, end=end)
 
+    def warn(warning: str) -> None:
+        process_protocol.write(id=number, warning=warning)
+
     async def recognise() -> None:
         try:
-            await recogniser.recognise(
-                backlog, lambda warning: process_protocol.write(id=number, warning=warning)
-            )
+            await recogniser.recognise(backlog, warn)
+        except Exception as error:  # asyncio shows its traceback
+            warn(f"no transcript from here, {type(error).__name__}: {error}")
+            raise
         finally:
             process_protocol.write(id=number, ended=True, dropped=backlog.dropped / rate)
 
