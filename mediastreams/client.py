@@ -5,6 +5,7 @@ the host of the URL alone.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -68,6 +69,14 @@ async def open_websocket(
         return await connecting
     except TimeoutError:
         raise TimeoutError(f"no answer to the handshake within {TIMEOUT:.0f} s") from None
+
+
+async def close(websocket: ClientConnection, seconds: float) -> None:
+    """Close a WebSocket. Its connection ends within so many seconds, also when the server reads nothing."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await websocket.close()
+    websocket.transport.abort()
 
 
 @functools.cache  # it takes 20 ms

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import shutil
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
 from io import TextIOBase
 from typing import Any, TextIO
 from unicodedata import east_asian_width
@@ -34,22 +35,21 @@ class Console(TextIOBase):
         self._lines: dict[Hashable, str] = {}
         self._shown = 0
         self._captured: list[logging.StreamHandler[TextIO]] = []
-        # Tasks: a text to write, or a key and its line (None: remove the line).
-        self._queue: Any = get_original("queue", "SimpleQueue")()
-        self._written = get_original("_thread", "allocate_lock")()
+        self._is_drawn = True  # what the lines are
+        self._tasks: Any = get_original("queue", "SimpleQueue")()  # functions without arguments
         get_original("_thread", "start_new_thread")(self._work, ())
 
     def show(self, key: Hashable, line: str) -> None:
         """Show a line; it replaces the line of the same key."""
-        self._put((key, line))
+        self._put(partial(self._change, key, line))
 
     def remove(self, key: Hashable) -> None:
         """Remove the line of this key. Without such a line, do nothing."""
-        self._put((key, None))
+        self._put(partial(self._change, key, None))
 
     def write(self, text: str) -> int:
         """Write `text`, whole lines, above the lines that are shown."""
-        self._put(text)
+        self._put(partial(self._draw, text))
         return len(text)
 
     def flush(self) -> None:
@@ -57,12 +57,11 @@ class Console(TextIOBase):
 
     def wait(self, seconds: float) -> bool:
         """Wait until everything so far is on the terminal, for `seconds` at most. Return whether it is."""
-        self._written.acquire(timeout=seconds)
-        self._queue.put(self._written)
-        done = self._written.acquire(timeout=seconds)
-        if done:
-            self._written.release()
-        return bool(done)
+        is_done = get_original("_thread", "allocate_lock")()
+        is_done.acquire()
+        self._tasks.put(self._draw)
+        self._tasks.put(is_done.release)
+        return bool(is_done.acquire(timeout=seconds))
 
     def capture(self) -> None:
         """Send the log lines of this terminal through the console."""
@@ -75,33 +74,28 @@ class Console(TextIOBase):
         """Erase the lines, and send the log straight to the terminal again."""
         for handler in self._captured:
             handler.setStream(self._terminal)
-        self._put((None, None))
+        self._put(self._lines.clear)
         self.wait(_CLOSE_SECONDS)
 
-    def _put(self, task: object) -> None:
-        if self._queue.qsize() < _MAX_TASKS:
-            self._queue.put(task)
+    def _put(self, task: Callable[[], object]) -> None:
+        if self._tasks.qsize() < _MAX_TASKS:
+            self._tasks.put(task)
 
     def _work(self) -> None:
         while True:
-            task = self._queue.get()
-            if task is self._written:
-                self._draw("")
-                self._written.release()
-            elif isinstance(task, str):
-                self._draw(task)
-            else:
-                key, line = task
-                if key is None:
-                    self._lines.clear()
-                elif line is None:
-                    self._lines.pop(key, None)
-                else:
-                    self._lines[key] = line
-                if self._queue.empty():  # else the next task draws
-                    self._draw("")
+            self._tasks.get()()
+            if not self._is_drawn and self._tasks.empty():  # else a later task draws
+                self._draw()
 
-    def _draw(self, text: str) -> None:
+    def _change(self, key: Hashable, line: str | None) -> None:
+        if line is None:
+            self._lines.pop(key, None)
+        else:
+            self._lines[key] = line
+        self._is_drawn = False
+
+    def _draw(self, text: str = "") -> None:
+        self._is_drawn = True
         size = shutil.get_terminal_size()
         room = max(min(MAX_LINES, size.lines - 2), 1)
         lines = list(self._lines.values())

@@ -115,6 +115,7 @@ class Call:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if self._hung_up:
                 return
+            await self._phone.play()
             if self._shows_seconds and i % CHUNKS_PER_SECOND == 0:
                 print(f"\r{i // CHUNKS_PER_SECOND} s, {self._sent} messages", end="\r", flush=True)
             for track in self._plan.tracks:
@@ -138,10 +139,9 @@ class Call:
 
     async def _return_mark(self, name: str) -> None:
         """Return a mark to the server, while the stream lasts."""
-        if self._stopped or self._websocket.closed:
-            return
-        with contextlib.suppress(CallError):  # the call itself meets and reports it
-            await self._send(messages.Mark(self._next(), self._stream_sid, messages.MarkMetadata(name)))
+        if not self._stopped:
+            with contextlib.suppress(CallError):  # the call itself meets and reports it
+                await self._send(messages.Mark(self._next(), self._stream_sid, messages.MarkMetadata(name)))
 
     def _next(self) -> int:
         self._sequence_number += 1

@@ -1,12 +1,11 @@
 """What Twilio does with the messages of a server: plays its audio to the caller, and returns its marks."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from mediastreams.audio import mulaw
 from mediastreams.audio.wav import WavFile
-from mediastreams.caller.plan import CHUNK_MS, OptionError, Plan
+from mediastreams.caller.plan import OptionError, Plan
 from mediastreams.caller.playout_buffer import Buffer
 from mediastreams.protocol.messages import MessageError, SendMark, SendMedia, parse_sent
 
@@ -14,7 +13,7 @@ from mediastreams.protocol.messages import MessageError, SendMark, SendMedia, pa
 class Phone:
     """The phone of one call: `pick_up` begins, `receive` gets each message, `hang_up` ends.
 
-    `say` prints a line, `return_mark` returns a mark to the server.
+    `play` is called every 20 ms meanwhile. `say` prints a line, `return_mark` returns a mark to the server.
     """
 
     def __init__(
@@ -31,9 +30,7 @@ class Phone:
         self._began = time.monotonic()
         self._rate = plan.media_format.sample_rate
         self._buffer = Buffer(self._save_heard, self._rate)
-        self._playing: asyncio.Task[None] | None = None
         self._file: WavFile | None = None
-        self._saved_to = 0
         self._warned: set[int] = set()
 
     def pick_up(self) -> None:
@@ -51,13 +48,11 @@ class Phone:
 
     def hang_up(self) -> None:
         """Play no more, and close the file."""
-        if self._playing is not None:
-            self._playing.cancel()
         file = self._file
         if file is None:
             return
         self._buffer.play(self._now())
-        self._save_heard(self._saved_to, mulaw.SILENCE * (round(self._now() * self._rate) - self._saved_to))
+        self._save_heard(round(self._now() * self._rate), mulaw.SILENCE)  # and ends with its last
         self._write(file.close)
         if self._file is not None:
             self._say(f"Heard: {file.samples / self._rate:.2f} s, saved in {self._plan.options.save_heard}")
@@ -83,24 +78,15 @@ class Phone:
             self._buffer.mark(message.mark.name, now)
         else:
             self._buffer.clear(now)
-        await self._play_until(now)
-        if not self._buffer.is_empty and self._playing is None:
-            self._playing = asyncio.create_task(self._play())
-        return None
+        return await self.play()
 
-    async def _play(self) -> None:
-        while not self._buffer.is_empty:
-            await asyncio.sleep(CHUNK_MS / 1000)
-            await self._play_until(self._now())
-        self._playing = None
-
-    async def _play_until(self, now: float) -> None:
-        for name in self._buffer.play(now):
+    async def play(self) -> None:
+        """Play what is due, and return the marks behind it."""
+        for name in self._buffer.play(self._now()):
             await self._return_mark(name)
 
     def _save_heard(self, position: int, mulaw: bytes) -> None:
         if self._file is not None:
-            self._saved_to = position + len(mulaw)
             self._write(self._file.put, 0, position, mulaw)
 
     def _write(self, write: Callable[..., None], *arguments: object) -> None:

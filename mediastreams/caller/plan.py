@@ -96,11 +96,7 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
         )
     stream = replace(stream, url=_url(options, stream), status_callback=_status_callback(options, stream))
     media_format = _media_format(options, stream, say)
-    if media_format.encoding == MULAW:
-        channels = sound_file.read(options.audio, media_format.sample_rate)
-        tracks = _tracks(stream.track, channels, options.seconds, media_format)
-    else:
-        tracks = _raw_tracks(stream.track, sound_file.read_raw(options.audio), options.seconds, media_format)
+    tracks = _tracks(options, stream.track, media_format)
     _check_save_heard(options, stream, media_format)
     return Plan(options, account, stream, media_format, tracks)
 
@@ -251,29 +247,21 @@ def _bytes_a_sample(media_format: MediaFormat) -> int:
     return 1 if media_format.encoding == MULAW else 2
 
 
-def _tracks(
-    track: str, channels: list[bytes], seconds: float | None, media_format: MediaFormat
-) -> dict[Track, bytes]:
-    """Return the audio of each track, in whole chunks: the left channel inbound, the right one outbound.
+def _tracks(options: Options, track: str, media_format: MediaFormat) -> dict[Track, bytes]:
+    """Return the audio of each track: the left channel inbound, the right one outbound.
 
-    A mono file is the audio of the only track, or of the inbound one of two; the other is silent.
+    A mono file is the audio of the only track, or of the inbound one of two; the other is silent. Mu-law is
+    in whole chunks. Of another encoding nobody knows what silence is: each track has the file's bytes.
     """
-    inbound = outbound = channels[0]
-    if len(channels) == 2:
-        outbound = channels[1]
-    elif track == "both_tracks":
-        outbound = b""
-    length = len(inbound) if seconds is None else math.ceil(seconds * media_format.sample_rate)
-    size = _size(_chunks(length, media_format), media_format)
+    if media_format.encoding == MULAW:
+        inbound, *right = sound_file.read(options.audio, media_format.sample_rate)
+        outbound = right[0] if right else b"" if track == "both_tracks" else inbound
+    else:
+        inbound = outbound = sound_file.read_raw(options.audio)
+    length = len(inbound)
+    if options.seconds is not None:
+        length = math.ceil(options.seconds * media_format.sample_rate) * _bytes_a_sample(media_format)
+    size = _size(_chunks(length, media_format), media_format) if media_format.encoding == MULAW else length
     times = math.ceil(length / len(inbound))
     audio: dict[Track, bytes] = {"inbound": inbound, "outbound": outbound}
     return {name: (audio[name] * times)[:length].ljust(size, mulaw.SILENCE) for name in twiml.TRACKS[track]}
-
-
-def _raw_tracks(
-    track: str, raw: bytes, seconds: float | None, media_format: MediaFormat
-) -> dict[Track, bytes]:
-    """Return the same bytes for each track, once or for so many seconds: what silence is, nobody knows."""
-    length = len(raw) if seconds is None else 2 * math.ceil(seconds * media_format.sample_rate)
-    audio = (raw * math.ceil(length / len(raw)))[:length]
-    return dict.fromkeys(twiml.TRACKS[track], audio)

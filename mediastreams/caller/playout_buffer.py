@@ -31,11 +31,6 @@ class Buffer:
         self._position = 0  # of the first sample in the queue
         self._returned: list[str] = []
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no audio and no mark is buffered."""
-        return not self._queue
-
     def media(self, payload: bytes, now: float) -> int:
         """Buffer audio; return how many bytes of it are discarded, because 10 minutes are buffered."""
         self._play(now)

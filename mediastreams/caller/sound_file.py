@@ -1,5 +1,8 @@
 """Reads a sound file as a phone carries it: mu-law, one bytes object a channel."""
 
+from io import BytesIO
+from pathlib import Path
+
 import numpy
 import soundfile
 import soxr
@@ -21,11 +24,8 @@ def read(path: str, rate: int = RATE) -> list[bytes]:
     positive one (0xFF). Raises `AudioError` when the file cannot be read, is empty or has more channels.
     """
     try:
-        with open(path, "rb") as file:
-            samples, its_rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except OSError as error:
-        raise AudioError(f"{path} cannot be read: {error.strerror}") from None
-    except (soundfile.SoundFileError, TypeError):  # the latter: a name that says it has no header
+        samples, its_rate = soundfile.read(BytesIO(_bytes(path)), dtype="float32", always_2d=True)
+    except soundfile.SoundFileError:
         raise AudioError(f"{path} cannot be read: it is not a sound file that libsndfile knows") from None
     channels = samples.shape[1]
     if channels > 2:
@@ -40,11 +40,14 @@ def read(path: str, rate: int = RATE) -> list[bytes]:
 
 def read_raw(path: str) -> bytes:
     """Return what a file holds. Raises `AudioError` when it cannot be read, or is empty."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except OSError as error:
-        raise AudioError(f"{path} cannot be read: {error.strerror}") from None
+    raw = _bytes(path)
     if not raw:
         raise AudioError(f"{path} is empty")
     return raw
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from None

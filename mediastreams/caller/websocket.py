@@ -31,16 +31,10 @@ class CallError(MediaStreamsError):
 
     code: int
     """Twilio's error code."""
-    cause: str
-    """What happened."""
 
     def __init__(self, code: int, cause: str) -> None:
-        super().__init__(code, cause)
+        super().__init__(printable(f"{error_codes.meaning(code)}: {cause}"))
         self.code = code
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return printable(f"{error_codes.meaning(self.code)}: {self.cause}")
 
 
 class WebSocket:
@@ -54,12 +48,6 @@ class WebSocket:
         self.status = f"{connection.response.status_code} {connection.response.reason_phrase}"
         self._connection = connection
 
-    @property
-    def closed(self) -> bool:
-        """Whether the server has ended the WebSocket or the connection."""
-        # A transport that cannot write any more is closing before the connection knows.
-        return self._connection.state is not State.OPEN or self._connection.transport.is_closing()
-
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
         """Yield each message of the server until the connection ends, however it does."""
         with contextlib.suppress(ConnectionClosed):
@@ -68,7 +56,8 @@ class WebSocket:
 
     async def send(self, text: str) -> None:
         """Send a text message. Raises `CallError` when the connection has ended or nobody reads."""
-        if self.closed:
+        # A transport that cannot write any more is closing before the connection knows.
+        if self._connection.state is not State.OPEN or self._connection.transport.is_closing():
             raise self._failure()
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -80,10 +69,7 @@ class WebSocket:
 
     async def close(self) -> None:
         """Close with 1000, as Twilio does after `stop`, and wait until the server does the same."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._connection.close()
-        self.abandon()
+        await client.close(self._connection, CLOSE_TIMEOUT)
 
     async def drop(self) -> None:
         """Reset the connection (TCP RST), without a Close."""

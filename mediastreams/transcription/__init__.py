@@ -6,10 +6,10 @@
 `process_protocol`    what goes between the two
 
 In the engine process:
-`moonshine`           the local recogniser, without an account
-`provider_process`    serves all tracks with a provider's recogniser
-`provider`            holds one session after another, and tries again after errors
+`process_main`        serves all tracks of the server with one recogniser
 `session`             keeps audio until its text is final
+`moonshine`           the local recogniser, without an account
+`provider`            holds one session after another, and tries again after errors
 `google`              Google Cloud Speech-to-Text
 `websocket_session`   a session over a WebSocket, bounded in size and time
 `amazon`, `watson`    Amazon Transcribe and IBM Watson Speech to Text, over such a WebSocket

@@ -11,9 +11,8 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import quote, urlencode, urlsplit
@@ -36,29 +35,22 @@ _AUDIO_EVENT = {
 
 
 class Amazon(Provider):
-    """Transcribe in `region`, or at `endpoint` (https://), with an access key and its secret.
-
-    `session_token` belongs to temporary keys; None is for others. `language` is one of Amazon's language
-    codes.
-    """
+    """Transcribe, with the keys and the region of the environment. `language` is one of Amazon's codes."""
 
     name = "Amazon"
     session_seconds = 4 * 3600.0 - 60  # Amazon ends a stream after 4 hours
 
-    def __init__(
-        self,
-        access_key: str,
-        secret_key: str,
-        session_token: str | None,
-        region: str,
-        endpoint: str | None,
-        language: str = "en-US",
-    ) -> None:
-        super().__init__((access_key, secret_key, session_token))
-        self._keys = access_key, secret_key, session_token
-        self._region = region
+    def __init__(self, environ: Mapping[str, str], language: str = "en-US") -> None:
+        self._keys = (
+            environ["AWS_ACCESS_KEY_ID"],
+            environ["AWS_SECRET_ACCESS_KEY"],
+            environ.get("AWS_SESSION_TOKEN"),  # belongs to temporary keys
+        )
+        super().__init__(self._keys)
+        self._region = environ["AWS_REGION"]
         self._language = language
-        self._endpoint = endpoint or f"https://transcribestreaming.{region}.amazonaws.com:8443"
+        endpoint = environ.get("AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING")
+        self._endpoint = endpoint or f"https://transcribestreaming.{self._region}.amazonaws.com:8443"
 
     async def session(self, backlog: Backlog) -> None:
         """Send the chunks as audio events and read the texts, until Amazon ends the connection."""
@@ -66,6 +58,9 @@ class Amazon(Provider):
         url = presign(self._endpoint, query, *self._keys, self._region, datetime.now(UTC))
         async with open_websocket(url, {}) as websocket:
             await converse(websocket, _audio_events(backlog), partial(_read_event, backlog))
+
+
+connect = Amazon
 
 
 async def _audio_events(backlog: Backlog) -> AsyncIterator[bytes]:
@@ -87,18 +82,6 @@ def _read_event(backlog: Backlog, message: str | bytes, has_sent_all: bool) -> b
             text = result["Alternatives"][0]["Transcript"]
             backlog.add_text(text, not result["IsPartial"], result["StartTime"], result["EndTime"])
     return False
-
-
-def connect(language: str) -> Amazon:
-    """Return the provider of the environment."""
-    return Amazon(
-        os.environ["AWS_ACCESS_KEY_ID"],
-        os.environ["AWS_SECRET_ACCESS_KEY"],
-        os.environ.get("AWS_SESSION_TOKEN"),
-        os.environ["AWS_REGION"],
-        os.environ.get("AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING"),
-        language,
-    )
 
 
 def presign(

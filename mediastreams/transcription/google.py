@@ -7,9 +7,8 @@ Source: https://cloud.google.com/speech-to-text/docs/transcribe-streaming-audio
 """
 
 import asyncio
-import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -25,7 +24,9 @@ from mediastreams.transcription.session import Backlog, SessionError
 
 
 class Google(Provider):
-    """Google's service, or another at `endpoint`. `language` is its own name of a language (`languages`).
+    """Google's service, or that of the environment. `language` is its own name of a language (`languages`).
+
+    Raises `GoogleAuthError` when there is no key.
 
     Each session has a thread for Google's client, which blocks: the one for asyncio reports "Internal error
     from Core" instead of Google's reason now and then (https://github.com/grpc/grpc/issues/36066).
@@ -34,17 +35,18 @@ class Google(Provider):
     name = "Google"
     session_seconds = 290.0  # Google ends a stream after 305 s
 
-    def __init__(self, endpoint: str | None = None, language: str = "en-US") -> None:
+    def __init__(self, environ: Mapping[str, str], language: str = "en-US") -> None:
         super().__init__()
         self._language = language
-        if endpoint and endpoint.startswith("http://"):
+        endpoint = environ.get("GOOGLE_SPEECH_ENDPOINT", "")
+        if endpoint.startswith("http://"):
             transport = SpeechClient.get_transport_class("grpc")(
                 channel=grpc.insecure_channel(endpoint.removeprefix("http://")),
                 credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
             )
             self._client = SpeechClient(transport=transport)
         else:
-            options = ClientOptions(api_endpoint=endpoint.removeprefix("https://") if endpoint else None)
+            options = ClientOptions(api_endpoint=endpoint.removeprefix("https://") or None)
             self._client = SpeechClient(client_options=options)
 
     def _config(self, rate: int) -> speech.StreamingRecognitionConfig:
@@ -114,6 +116,4 @@ class Google(Provider):
         wait(responses.put(last))
 
 
-def connect(language: str) -> Google:
-    """Return the provider of the environment. Raises when there is no key."""
-    return Google(os.environ.get("GOOGLE_SPEECH_ENDPOINT"), language)
+connect = Google

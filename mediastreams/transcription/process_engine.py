@@ -144,19 +144,18 @@ class EngineProcess:
                     track.on_event(event)
         status = _status(pid)
         self._crashes = self._crashes + 1 if time.monotonic() - started < _SOON else 1
-        is_off = bool(failed) or self._crashes >= _MAX_CRASHES
+        self._is_off = bool(failed) or self._crashes >= _MAX_CRASHES
         if failed:
             logger.warning("%s cannot be loaded, no transcripts: %s", self._name, failed)
-        elif is_off:
+        elif self._is_off:
             logger.error("%s has ended again and again (%s), no transcripts", self._name, status)
         else:
             logger.error("%s has ended (%s), and is started again", self._name, status)
         with self._lock:
             os.close(self._input)
             self._input = -1
-            self._is_off = is_off
             for number, track in list(self._tracks.items()):
-                if is_off or track.is_finishing:
+                if self._is_off or track.is_finishing:
                     track.is_finished = True
                     del self._tracks[number]
             if self._tracks:

@@ -11,7 +11,13 @@ from mediastreams.transcription.process_engine import EngineProcess
 
 logger = logging.getLogger(__name__)
 
-_PROVIDERS = {"google": "Google", "amazon": "Amazon", "watson": "Watson"}
+# What the log calls each, and its module.
+_ENGINES = {
+    "local": ("The local engine", "moonshine"),
+    "google": ("Google", "google"),
+    "amazon": ("Amazon", "amazon"),
+    "watson": ("Watson", "watson"),
+}
 _NEEDED = {
     "amazon": ("aws_access_key_id", "aws_secret_access_key", "aws_region"),
     "watson": ("speech_to_text_apikey", "speech_to_text_url"),
@@ -35,10 +41,8 @@ def choose(settings: Settings) -> EngineProcess | None:
     _check_language(settings)
     if _obstacle(settings):
         return None
-    if kind in _PROVIDERS:
-        module = "mediastreams.transcription.provider_process"
-        return EngineProcess(_PROVIDERS[kind], module, environment(settings), kind)
-    return EngineProcess("The local engine", "mediastreams.transcription.moonshine", environment(settings))
+    name, module = _ENGINES[kind or "local"]
+    return EngineProcess(name, "mediastreams.transcription.process_main", environment(settings), module)
 
 
 def _check_language(settings: Settings) -> None:

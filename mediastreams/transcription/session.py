@@ -1,4 +1,4 @@
-"""Keeps a track's audio from one session at a provider to the next.
+"""Keeps a track's audio until it is recognised, and from one session at a provider to the next.
 
 A provider ends a session after some minutes, or the network does. Audio that has no final text by then is
 sent again in the next session, so that no word between the two is lost.
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
 
-_CHUNKS_PER_SECOND = 10  # at most: providers want 100 ms a message
+_MIN_CHUNK = 0.1  # seconds: providers want 100 ms a message
 _MAX_KEPT = 30  # seconds
 _MAX_SENT_AGAIN = 10  # seconds
 
@@ -64,12 +64,20 @@ class Backlog:
         self.has_ended = True
         self._changed.set()
 
-    async def wait_for_audio(self) -> bool:
-        """Wait for unsent audio or the end of the track; return whether there is audio."""
-        while not self._unsent() and not self.has_ended:
+    async def wait_for_audio(self, seconds: float = 0.0) -> bool:
+        """Wait for so much unsent audio, or the end of track or session; return whether there is audio."""
+        least, session = max(seconds * self.rate, 1), self._session_number
+        while self._unsent() < least and not self.has_ended and session == self._session_number:
             self._changed.clear()
             await self._changed.wait()
         return self._unsent() > 0
+
+    def take(self, seconds: int = _MAX_KEPT) -> bytes:
+        """Return unsent audio, at most so many seconds of it, which then counts as sent."""
+        begin = self._sent_to - self._kept_from
+        audio = bytes(self._kept[begin : begin + seconds * self.rate])
+        self._sent_to += len(audio)
+        return audio
 
     def begin(self, seconds: float) -> None:
         """Begin a session of at most `seconds`, with the audio that has no final text yet."""
@@ -78,6 +86,7 @@ class Backlog:
         self._session_from = self._kept_from
         self._session_until = time.monotonic() + seconds
         self.has_final = False
+        self._changed.set()
 
     def rewind(self) -> None:
         """Send the audio that has no final text yet again, at most the latest 10 s of it."""
@@ -90,17 +99,12 @@ class Backlog:
 
     async def _chunks(self, session: int) -> AsyncIterator[bytes]:
         # gRPC still iterates after its session has failed, which must take no audio from the next session.
-        while session == self._session_number and time.monotonic() < self._session_until:
-            unsent = self._unsent()
-            if unsent * _CHUNKS_PER_SECOND >= self.rate or (unsent and self.has_ended):
-                chunk = bytes(self._kept[-unsent:])
-                self._sent_to += unsent
-                yield chunk
-            elif self.has_ended:
-                return
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+        while (
+            await self.wait_for_audio(_MIN_CHUNK)
+            and session == self._session_number
+            and time.monotonic() < self._session_until
+        ):
+            yield self.take()
 
     def add_text(self, text: str, final: bool, start: float, end: float) -> None:
         """Hand on a text, in seconds of the session; forget the audio of a final one.

@@ -8,9 +8,8 @@ Source: https://cloud.ibm.com/docs/speech-to-text?topic=speech-to-text-websocket
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,19 +37,20 @@ _START = {
 
 
 class Watson(Provider):
-    """Watson's service at `url`, https://, with an API key that is exchanged for a token at `auth_url`.
+    """Watson's service, with the key and the addresses, https://, of the environment.
 
-    `model` is the name of a model, which knows one language.
+    The key is exchanged for a token. `model` is the name of a model, which knows one language.
     """
 
     name = "Watson"
     session_seconds = 3600.0
 
-    def __init__(self, apikey: str, url: str, auth_url: str | None, model: str = "en-US_Telephony") -> None:
-        super().__init__((apikey,))
-        self._apikey = apikey
+    def __init__(self, environ: Mapping[str, str], model: str = "en-US_Telephony") -> None:
+        self._apikey = environ["SPEECH_TO_TEXT_APIKEY"]
+        super().__init__((self._apikey,))
+        url, auth_url = environ["SPEECH_TO_TEXT_URL"], environ.get("SPEECH_TO_TEXT_AUTH_URL", IAM)
         self._url = f"wss://{_without_scheme(url)}/v1/recognize?model={model}"
-        self._token_url = f"https://{_without_scheme(auth_url or IAM)}/identity/token"
+        self._token_url = f"https://{_without_scheme(auth_url)}/identity/token"
         self._token = ""
         self._token_until = 0.0  # monotonic seconds
 
@@ -110,6 +110,9 @@ class Watson(Provider):
         return str(json.loads(body)["access_token"])
 
 
+connect = Watson
+
+
 async def _messages(backlog: Backlog) -> AsyncIterator[str | bytes]:
     async for chunk in backlog.chunks():
         yield chunk
@@ -128,13 +131,3 @@ def _answer(message: str | bytes) -> dict[str, Any]:
 def _without_scheme(url: str) -> str:
     parts = urlsplit(url)
     return parts.netloc + parts.path
-
-
-def connect(model: str) -> Watson:
-    """Return the provider of the environment."""
-    return Watson(
-        os.environ["SPEECH_TO_TEXT_APIKEY"],
-        os.environ["SPEECH_TO_TEXT_URL"],
-        os.environ.get("SPEECH_TO_TEXT_AUTH_URL"),
-        model,
-    )

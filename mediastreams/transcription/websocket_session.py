@@ -38,10 +38,7 @@ async def open_websocket(url: str, headers: dict[str, str]) -> AsyncIterator[Cli
     except ConnectionClosed as error:
         raise SessionError(_why_closed(error)) from None
     finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await websocket.close()
-        websocket.transport.abort()  # also when it does not read our Close
+        await client.close(websocket, _CLOSE_TIMEOUT)
 
 
 async def converse(

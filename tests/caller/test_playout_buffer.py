@@ -40,7 +40,7 @@ def test_audio_is_played_when_it_comes_and_in_its_time(buffer, heard):
     assert buffer.play(9.0) == []
     assert "".join(map(chr, heard.samples.values())) == "a" * SECOND
     assert max(heard.samples) == 3 * SECOND - 1
-    assert buffer.is_empty
+    assert not buffer._queue
 
 
 def test_what_comes_meanwhile_follows_without_a_gap(buffer, heard):
@@ -77,7 +77,7 @@ def test_clear_returns_the_marks_in_their_order(buffer, heard):
     for name in ("one", "two", "one"):
         buffer.mark(name, 0.0)
     buffer.clear(0.5)
-    assert buffer.is_empty
+    assert not buffer._queue
     assert buffer.play(0.5) == ["played", "one", "two", "one"]
     assert buffer.play(9.0) == []
     assert len(heard.samples) == SECOND // 2

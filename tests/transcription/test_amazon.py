@@ -176,7 +176,14 @@ def test_a_wrong_secret_is_one_line_and_the_call_goes_on(start):
 def amazon(provider, tls, monkeypatch):
     """Return a function that returns Amazon as it is in the engine process."""
     monkeypatch.setenv("SSL_CERT_FILE", tls.file)
-    return lambda endpoint=provider.url: Amazon(*KEYS, None, "eu-west-1", endpoint)
+    environ = {
+        "AWS_ACCESS_KEY_ID": KEYS[0],
+        "AWS_SECRET_ACCESS_KEY": KEYS[1],
+        "AWS_REGION": "eu-west-1",
+    }
+    return lambda endpoint=provider.url: Amazon(
+        {**environ, "AWS_ENDPOINT_URL_TRANSCRIBE_STREAMING": endpoint}
+    )
 
 
 def test_dropped_refused_and_nonsense(amazon, provider):

@@ -92,7 +92,9 @@ def test_errors_are_one_line_and_the_track_goes_on(google):
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded."),
         (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
     ]
-    recognised = Recognised(lambda: Google(google.url), SAID[:48000].ljust(48000, b"\xff"))
+    recognised = Recognised(
+        lambda: Google({"GOOGLE_SPEECH_ENDPOINT": google.url}), SAID[:48000].ljust(48000, b"\xff")
+    )
     assert recognised.warned == ["Google: Quota exceeded.: tried again"]
     assert recognised.paused == [0.5, 1.0]
     assert recognised.heard[-1] == ("Heard 6 s", True, 4.0, 6.0)
@@ -101,13 +103,13 @@ def test_errors_are_one_line_and_the_track_goes_on(google):
 
 
 def test_it_is_told_the_rate(google):
-    Recognised(lambda: Google(google.url), SAID, rate=16000)
+    Recognised(lambda: Google({"GOOGLE_SPEECH_ENDPOINT": google.url}), SAID, rate=16000)
     assert [config.config.sample_rate_hertz for config in google.configs] == [16000]
 
 
 def test_a_bad_key_is_given_up(google):
     google.failures += [(grpc.StatusCode.UNAUTHENTICATED, "Invalid credentials.")] * 5
-    recognised = Recognised(lambda: Google(google.url), SAID)
+    recognised = Recognised(lambda: Google({"GOOGLE_SPEECH_ENDPOINT": google.url}), SAID)
     assert recognised.warned == [
         "Google: Invalid credentials.: tried again",
         "Google: Invalid credentials.: given up, no transcript from here",
@@ -129,7 +131,9 @@ def test_no_key_is_one_line(start_server, tmp_path):
 def test_a_session_ends_before_googles_limit(google):
     """The next one begins with what had no final words in the one before."""
     # Faster than a call, but for more than a session.
-    recognised = Recognised(lambda: Google(google.url), SAID, seconds=0.3, pace=0.02)
+    recognised = Recognised(
+        lambda: Google({"GOOGLE_SPEECH_ENDPOINT": google.url}), SAID, seconds=0.3, pace=0.02
+    )
     assert recognised.warned == []
     assert len(google.sessions) > 2
     assert b"".join(hearing.mulaw for hearing in google.sessions) == SAID

@@ -1,5 +1,6 @@
 """The local engine hears known sentences through the whole road: caller, server, process, console, files."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -7,8 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from queue import SimpleQueue
 from types import SimpleNamespace
 
 import numpy
@@ -16,12 +17,12 @@ import pytest
 from support.provider import shown
 from support.server import SECONDS, run_caller, sounds_like
 
-from mediastreams.transcription import moonshine
+from mediastreams.transcription import moonshine, process_main
 from mediastreams.transcription.process_protocol import AUDIO, END
 
 # What the caller's sample says.
 CALLER, CALLEE = "Hello, this is a simulated call.", "I can hear you loud and clear."
-MODULE = "mediastreams.transcription.moonshine"
+COMMAND = "mediastreams.transcription.process_main moonshine"
 
 needs_engine = pytest.mark.skipif(
     importlib.util.find_spec("moonshine_voice") is None,
@@ -39,7 +40,7 @@ def processes_of(server):
     for pid, parent, command in rows:
         if int(parent) in family:
             family.add(int(pid))
-            if MODULE in command:
+            if COMMAND in command:
                 found.append(int(pid))
     return found
 
@@ -60,46 +61,61 @@ def is_running(pid):
         return stat.read().rpartition(")")[2].split()[0] != "Z"
 
 
-class Recogniser:
-    """Notes what is decoded, and hears nothing."""
-
-    soxr = SimpleNamespace(
-        ResampleStream=lambda *_, **__: SimpleNamespace(resample_chunk=lambda samples, last: samples)
-    )
+class Model:
+    """Notes what is decoded, and hears nothing; a 0 holds up the decoding until `go_on` is set."""
 
     def __init__(self):
         self.heard = []
+        self.go_on = threading.Event()
 
     def samples(self, audio):
         return numpy.frombuffer(audio, "u1")
 
     def new_stream(self):
         nothing = SimpleNamespace(lines=[])
+
+        def add_audio(samples, _rate):
+            if 0 in samples:
+                assert self.go_on.wait(SECONDS)
+            else:
+                self.heard.extend(samples)
+
         return SimpleNamespace(
-            add_audio=lambda samples, _rate: self.heard.extend(samples),
+            add_audio=add_audio,
             update_transcription=lambda: nothing,
             stop=lambda: nothing,
             close=lambda: None,
         )
 
 
-@pytest.mark.parametrize(("max_late", "heard", "dropped"), [(4, 800, 0), (-1, 0, 0.1)])
-def test_a_track_for_which_nobody_waits_is_given_up(monkeypatch, max_late, heard, dropped):
+@pytest.mark.parametrize(
+    ("before", "max_late", "heard", "dropped"),
+    [([], 4, 800, 0), ([(6, AUDIO, 8000, bytes(1600))], 0.01, 0, 0.1)],
+)
+def test_a_track_for_which_nobody_waits_is_given_up(monkeypatch, before, max_late, heard, dropped):
     written = []
-    monkeypatch.setattr(moonshine, "MAX_LATE", max_late)
-    frames = SimpleQueue()
-    frames.put((7, AUDIO, 8000, b"\x01" * 800))
-    frames.put((7, END, 8000, b""))
-    recogniser = Recogniser()
+    monkeypatch.setattr(process_main, "MAX_LATE", max_late)
+    unchanged = SimpleNamespace(resample_chunk=lambda samples, last: samples)
+    monkeypatch.setattr(moonshine.soxr, "ResampleStream", lambda *_, **__: unchanged)
+    model = Model()
+    frames = [*before, (7, AUDIO, 8000, b"\x01" * 800), (7, END, 8000, b"")]
 
-    def note(**event):
-        written.append(event)
-        frames.put(None)  # the end of the input
+    async def serve():
+        queue = asyncio.Queue()
 
-    monkeypatch.setattr(moonshine.process_protocol, "write", note)
-    moonshine.serve(frames, recogniser)
-    assert written == [{"id": 7, "ended": True, "dropped": dropped}]
-    assert len(recogniser.heard) == heard
+        def note(**event):
+            written.append(event)
+            model.go_on.set()
+            queue.put_nowait(None)  # the end of the input
+
+        monkeypatch.setattr(process_main.process_protocol, "write", note)
+        for frame in frames:
+            queue.put_nowait(frame)
+        await process_main.serve(queue, moonshine.Moonshine(model))
+
+    asyncio.run(serve())
+    assert written[0] == {"id": 7, "ended": True, "dropped": dropped}
+    assert len(model.heard) == heard
 
 
 @needs_engine

@@ -1,6 +1,5 @@
-"""Frames as both kinds of engine read them, and events as the server does."""
+"""Frames as an engine reads them, and events as the server does."""
 
-import asyncio
 import io
 import json
 import subprocess
@@ -20,27 +19,12 @@ def read(data):
     return list(process_protocol.read(io.BytesIO(data)))
 
 
-def read_async(data):
-    async def frames():
-        reader = asyncio.StreamReader()
-        reader.feed_data(data)
-        reader.feed_eof()
-        while (frame := await process_protocol.read_async(reader)) is not None:
-            yield frame
-
-    async def collect():
-        return [frame async for frame in frames()]
-
-    return asyncio.run(collect())
-
-
-@pytest.mark.parametrize("read", [read, read_async])
 class TestRead:
-    def test_frames_come_as_they_were_sent(self, read):
+    def test_frames_come_as_they_were_sent(self):
         assert read(SENT) == FRAMES
 
     @pytest.mark.parametrize("cut", [1, HEADER.size - 1])
-    def test_a_header_that_is_cut_off_is_the_end(self, read, cut):
+    def test_a_header_that_is_cut_off_is_the_end(self, cut):
         assert read(SENT[:-cut]) == FRAMES[:-1]
 
 

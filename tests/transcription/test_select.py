@@ -21,7 +21,7 @@ def test_the_process_gets_the_settings_and_not_what_else_the_environment_says(ch
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of the environment")
     monkeypatch.setenv("SSL_CERT_FILE", "authority.pem")
     name, module, environ, provider = chosen(transcriber="amazon", **AMAZON)
-    assert (name, module, provider) == ("Amazon", "mediastreams.transcription.provider_process", "amazon")
+    assert (name, module, provider) == ("Amazon", "mediastreams.transcription.process_main", "amazon")
     assert {setting: environ[setting.upper()] for setting in AMAZON} == AMAZON
     assert "AWS_SESSION_TOKEN" not in environ
     assert environ["SSL_CERT_FILE"] == "authority.pem"

@@ -122,7 +122,9 @@ def test_a_wrong_key_is_one_line_and_the_call_goes_on(start, provider):
 def watson(provider, token, tls, monkeypatch):
     """Return a function that returns Watson as it is in the engine process."""
     monkeypatch.setenv("SSL_CERT_FILE", tls.file)
-    return lambda url=provider.url, auth_url=token: Watson(KEY, url, auth_url)
+    return lambda url=provider.url, auth_url=token: Watson(
+        {"SPEECH_TO_TEXT_APIKEY": KEY, "SPEECH_TO_TEXT_URL": url, "SPEECH_TO_TEXT_AUTH_URL": auth_url}
+    )
 
 
 def test_what_a_dropped_session_had_not_understood_is_sent_again(watson, provider):

@@ -128,7 +128,7 @@ def test_who_does_not_answer(start_provider, tls, monkeypatch, listening):
     monkeypatch.setenv("SSL_CERT_FILE", tls.file)
     monkeypatch.setattr(watson, "PATIENCE", PATIENCE)
     monkeypatch.setattr(provider_module, "PATIENCE", PATIENCE)
-    url = start_provider(handle).url
-    recognised = Recognised(lambda: Watson("key", url, None), SAID)
+    environ = {"SPEECH_TO_TEXT_APIKEY": "key", "SPEECH_TO_TEXT_URL": start_provider(handle).url}
+    recognised = Recognised(lambda: Watson(environ), SAID)
     assert recognised.warned[0] == "Watson: it does not answer: tried again"
     assert len(recognised.paused) == 4
