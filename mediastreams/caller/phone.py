@@ -31,6 +31,7 @@ class Phone:
         self._rate = plan.media_format.sample_rate
         self._buffer = Buffer(self._save_heard, self._rate)
         self._file: WavFile | None = None
+        self._saved_to = 0  # the position behind what is in the file
         self._warned: set[int] = set()
 
     def pick_up(self) -> None:
@@ -51,8 +52,9 @@ class Phone:
         file = self._file
         if file is None:
             return
-        self._buffer.play(self._now())
-        self._save_heard(round(self._now() * self._rate), mulaw.SILENCE)  # and ends with its last
+        now = self._now()
+        self._buffer.play(now)
+        self._save_heard(self._saved_to, mulaw.SILENCE * (round(now * self._rate) - self._saved_to))
         self._write(file.close)
         if self._file is not None:
             self._say(f"Heard: {file.samples / self._rate:.2f} s, saved in {self._plan.options.save_heard}")
@@ -87,6 +89,7 @@ class Phone:
 
     def _save_heard(self, position: int, mulaw: bytes) -> None:
         if self._file is not None:
+            self._saved_to = position + len(mulaw)
             self._write(self._file.put, 0, position, mulaw)
 
     def _write(self, write: Callable[..., None], *arguments: object) -> None:

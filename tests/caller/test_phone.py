@@ -99,6 +99,14 @@ class TestSaveHeard:
         assert codes.count(1) < 4000
         assert codes.count(2) == 800
 
+    def test_the_last_sample_is_what_is_played_then(self, record, tmp_path):
+        url, _, replies = record
+        replies.append(self.say(b"\x01" * 80000))
+        path = tmp_path / "heard.wav"
+        call(url, "--seconds", "0.5", "--save-heard", str(path))
+        (codes,) = channels_of(path)
+        assert codes.rstrip(b"\x01") == b"\xff" * codes.index(1)
+
     def test_nothing_heard_is_silence(self, record, tmp_path):
         url, _, _ = record
         path = tmp_path / "heard.wav"

@@ -14,7 +14,8 @@ class Connection:
     def __init__(self):
         self._socket, self.peer = socket.socketpair()
         self.awaits_turn = None
-        self.done = []
+        self.looks = 0
+        self.done = []  # but for looks at its limits in time
 
     @property
     def turns(self):
@@ -33,7 +34,7 @@ class Connection:
             self.take_turn()
 
     def look(self, now):
-        self.done.append("look")
+        self.looks += 1
 
     def drain(self, code, reason):
         self.done.append((code, reason))
@@ -155,9 +156,9 @@ def test_their_limits_in_time_are_looked_at(join):
     live = Live(44)
     (connection,) = join(live, 1)
     with gevent.Timeout(10):
-        while not connection.done:
+        while not connection.looks:
             gevent.sleep(0.01)
-    assert connection.done == ["look"]
+    assert connection.done == []
     live.leave(connection)
 
 
