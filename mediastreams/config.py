@@ -138,8 +138,8 @@ class Settings:
 
     page_token: str | None = _setting(
         _Kind(
-            "16 to 256 characters without spaces, or off",
-            "(?i:off)|[!-~]{16,256}",
+            "16 to 256 letters, digits and -._~, or off",
+            "(?i:off)|[A-Za-z0-9._~-]{16,256}",  # fit for a link as it is
             lambda text: "off" if text.lower() == "off" else text,
         ),
         secret=True,

@@ -110,12 +110,21 @@ class TestRead:
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize(
-        "value", ["short", "fifteen-letters", "with a space in it", "a" * 257, "\u00e9" * 16]
+        "value",
+        [
+            "short",
+            "fifteen-letters",
+            "with a space in it",
+            "a" * 257,
+            "\u00e9" * 16,
+            "a-slash-as/base64-has",
+            "a-per-cent-%41-of-it",
+        ],
     )
     def test_a_token_of_the_page_that_is_none(self, value):
         with pytest.raises(SettingError) as caught:
             Settings.read({"PAGE_TOKEN": value})
-        assert caught.value.allowed == "16 to 256 characters without spaces, or off"
+        assert caught.value.allowed == "16 to 256 letters, digits and -._~, or off"
 
     @pytest.mark.parametrize(("value", "token"), [("OFF", "off"), ("sixteen-letters-", "sixteen-letters-")])
     def test_a_token_of_the_page(self, value, token):

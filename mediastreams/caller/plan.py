@@ -89,7 +89,10 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
     if set(options.digits) - set("0123456789*#ABCD"):
         raise OptionError(f"--digits {options.digits}: keys are 0-9, *, # and A-D")
     if options.digits and not stream.bidirectional:
-        raise OptionError("--digits: Twilio sends them on a bidirectional stream only, <Connect><Stream>")
+        hint = ": leave out --track" if options.track and options.twiml is None else ""
+        raise OptionError(
+            f"--digits: Twilio sends them on a bidirectional stream only, <Connect><Stream>{hint}"
+        )
     if options.seconds is not None and not 0 < options.seconds <= _MAX_SECONDS:
         raise OptionError(
             f"--seconds {options.seconds:g}: it must be more than 0, and {_MAX_SECONDS} at most"

@@ -23,7 +23,7 @@ def _page(settings: Settings, url: str, token: str) -> list[str]:
     if settings.page_token == "off":
         return []
     if settings.page_token is not None:
-        return [f"Watch the calls at {url}"]
+        return [f"Watch the calls at {url} (log in with PAGE_TOKEN)"]
     if settings.log_format == "json":  # it is collected, and read by others
         return [f"Watch the calls at {url} (set PAGE_TOKEN: a log has no token)"]
     return [f"Watch the calls at {url}#{token}"]

@@ -224,7 +224,7 @@ class TestOptions:
             (["--seconds", "inf"], "14400 at most"),
             (["--parameter", "a=" + "b" * 499], "too long"),
             (["--parameter", b"a=\xff"], "in text"),
-            (["--track", "both_tracks", "--digits", "1"], "on a bidirectional stream only"),
+            (["--track", "both_tracks", "--digits", "1"], "<Connect><Stream>: leave out --track"),
             (["--twiml", "http://[a/start-stream"], "--twiml http://[a/start-stream: Invalid IPv6 URL"),
             (["--twiml", "no-such.xml"], "no-such.xml cannot be read"),
         ],

@@ -497,7 +497,7 @@ class TestGunicorn:
 
     def test_a_token_of_the_settings_is_not_shown(self, start):
         server = start(PAGE_TOKEN=TOKEN)
-        server.wait_for(f"Watch the calls at http://localhost:{server.port}/$")
+        server.wait_for(rf"Watch the calls at http://localhost:{server.port}/ \(log in with PAGE_TOKEN\)$")
         assert log_in(server.port)
         assert TOKEN not in server.stop()
 

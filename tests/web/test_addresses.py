@@ -25,7 +25,8 @@ def test_where_the_page_is(start_server):
 def test_a_token_of_the_settings_is_not_shown(start_server):
     server = start_server(PAGE_TOKEN=TOKEN, LOG_LEVEL="DEBUG")
     assert TOKEN not in server.stop()
-    assert server.lines[1] == f"Watch the calls at http://localhost:{server.port}/"
+    page = f"Watch the calls at http://localhost:{server.port}/ (log in with PAGE_TOKEN)"
+    assert server.lines[1] == page
 
 
 def test_no_page(start_server):
@@ -53,7 +54,7 @@ def test_a_log_as_json_has_no_token(start_server):
 def test_the_address_on_this_machine(host, url):
     settings = Settings(http_server_host=host, page_token=TOKEN)
     assert local_url(settings, 80) == url
-    assert addresses(settings, 80, TOKEN)[0] == f"Watch the calls at {url}/"
+    assert addresses(settings, 80, TOKEN)[0] == f"Watch the calls at {url}/ (log in with PAGE_TOKEN)"
 
 
 def test_what_to_paste(start_server):
