@@ -1,6 +1,7 @@
 """Each file is read back by libsndfile, and by sox and ffprobe where they are installed."""
 
 import contextlib
+import errno
 import shutil
 import stat
 import struct
@@ -77,7 +78,7 @@ class TestHeader:
 
 class TestReadHeader:
     @pytest.mark.parametrize(
-        ("channels", "rate", "samples"), [(1, 8000, 0), (2, 16000, 1), (2, 48000, 12345)]
+        ("channels", "rate", "samples"), [(1, 8000, 0), (1, 8000, 3), (2, 16000, 1), (2, 48000, 12345)]
     )
     def test_what_was_written(self, new, path, channels, rate, samples):
         wav = new(channels, rate)
@@ -86,12 +87,13 @@ class TestReadHeader:
         wav.flush()
         data = path.read_bytes()
         assert read_header(data) == read_header(data[:HEADER_SIZE]) == Header(channels, rate, samples)
-        assert len(data) == HEADER_SIZE + samples * channels + samples * channels % 2
+        size = samples * channels
+        assert data[HEADER_SIZE:] == bytes(size) + b"\0" * (size % 2)  # an even number
 
     def test_one_that_is_cut_off(self, new, path):
         new()
         for size in (0, HEADER_SIZE - 1):
-            with pytest.raises(ValueError, match="cut off"):
+            with pytest.raises(ValueError, match=r"^the header is cut off$"):
                 read_header(path.read_bytes()[:size])
 
     @pytest.mark.parametrize("offset", [0, 8, 12, 20, 38])
@@ -99,7 +101,7 @@ class TestReadHeader:
         new()
         data = bytearray(path.read_bytes())
         data[offset] += 1
-        with pytest.raises(ValueError, match="not a WAV file of mu-law"):
+        with pytest.raises(ValueError, match=r"^this is not a WAV file of mu-law as this module writes it$"):
             read_header(data)
 
     @pytest.mark.parametrize("offset", [46, 54])
@@ -109,7 +111,7 @@ class TestReadHeader:
         wav.flush()
         data = bytearray(path.read_bytes())
         data[offset] += 1
-        with pytest.raises(ValueError, match="contradicts itself"):
+        with pytest.raises(ValueError, match=r"^the header contradicts itself$"):
             read_header(data)
 
     @pytest.mark.parametrize("offset", [22, 24])
@@ -117,7 +119,7 @@ class TestReadHeader:
         new()
         data = bytearray(path.read_bytes())
         data[offset : offset + 2] = bytes(2)
-        with pytest.raises(ValueError, match="contradicts itself"):
+        with pytest.raises(ValueError, match=r"^the header contradicts itself$"):
             read_header(data)
 
 
@@ -169,9 +171,17 @@ class TestAudio:
         wav.put(0, 1000, b"\x01" * 100)
         wav.flush()
         wav.put(1, 0, b"\x05" * 100)
-        wav.put(1, 950, b"\x02" * 50 + b"\x03" * 50)
+        wav.put(1, 970, b"\x02" * 30 + b"\x03" * 50)
         wav.close()
         assert channels_of(path) == [b"\x01" * 100, b"\x03" * 50 + mulaw.SILENCE * 50]
+
+    def test_what_goes_back_by_as_much_as_has_gathered(self, new, path):
+        wav = new()
+        wav.put(0, 0, b"\x01" * 100)
+        wav.put(0, 300, b"\x02" * 100)
+        wav.put(0, 200, b"\x03" * 100)
+        wav.close()
+        assert channels_of(path) == [b"\x01" * 100 + mulaw.SILENCE * 100 + b"\x03" * 100 + b"\x02" * 100]
 
     def test_channels_far_apart(self, new, path):
         wav = new(2)
@@ -207,6 +217,43 @@ class TestWhileItGrows:
         for n in range(100):
             wav.put(0, 160 * n, SECOND[:160])
         assert len(channels_of(path)[0]) >= 100 * 160 - 8000
+
+    def test_a_whole_second_is_written_by_what_follows(self, new, path):
+        wav = new()
+        wav.put(0, 0, SECOND)
+        wav.put(0, 8000, b"\x01")
+        assert channels_of(path) == [plain(SECOND)]
+
+    def test_the_last_byte_that_fits(self, new, monkeypatch):
+        monkeypatch.setattr("mediastreams.audio.wav._MAX_BYTES", 100)
+        wav = new()
+        wav.put(0, 0, bytes(100))
+        wav.flush()
+        wav.put(0, 100, b"\x01")
+        with pytest.raises(OSError, match="4 GiB") as caught:
+            wav.flush()
+        assert (caught.value.errno, caught.value.strerror) == (
+            errno.EFBIG,
+            "a WAV file holds at most 4 GiB",
+        )
+
+    def test_a_disk_that_fails_at_the_end(self, new, path):
+        class Failing:
+            def __init__(self, file):
+                self._file = file
+
+            def __getattr__(self, name):
+                return getattr(self._file, name)
+
+            def truncate(self, _size):
+                raise OSError
+
+        wav = new()
+        wav.put(0, 0, SECOND)
+        wav._file = Failing(wav._file)
+        wav.close()
+        assert wav._file.closed
+        assert channels_of(path) == [plain(SECOND)]
 
     def test_more_than_the_sizes_can_hold(self, new, path):
         wav = new(2)
