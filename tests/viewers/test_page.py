@@ -411,6 +411,24 @@ def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, 
     page.get_by_text("Connected", exact=True).wait_for()
 
 
+@pytest.mark.parametrize("place", ["live", "ended", "call/12345678901234567890"])
+def test_a_place_of_the_page_is_no_token(open_page, served, place):
+    """Who comes back when the login has run out has not failed to log in."""
+    page = open_page(f"http://localhost:{served.port}/#{place}")
+    page.get_by_label("Token").fill(TOKEN)
+    assert page.get_by_role("alert").count() == 0
+    assert page.url.endswith(f"/#{place}")
+    page.get_by_role("button").click()
+    page.get_by_text("Connected", exact=True).wait_for()
+
+
+def test_a_token_with_slashes(open_page, start_server):
+    token = "as/openssl/makes+them=="
+    server = start_server(PAGE_TOKEN=token)
+    page = open_page(f"http://localhost:{server.port}/#{token}")
+    page.get_by_text("Connected", exact=True).wait_for()
+
+
 def test_a_recording_is_played_with_captions(watch, served):
     page = watch("#ended")
     url = served.url
