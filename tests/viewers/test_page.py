@@ -508,6 +508,20 @@ def test_what_a_peer_chose_is_text(watch, served):
     assert page.locator("img").count() == 0
 
 
+def test_of_many_keys_the_last_thousand_are_kept(watch, served):
+    page = watch()
+    with connect(served.url, compression=None) as call:
+        start_call(call, 1)
+        page.locator(".row", has_text="#1").first.locator("a").click()
+        events = page.locator(".detail [data-f=events]")
+        for number in range(2, 1302):
+            digit = {"track": "inbound_track", "digit": str(number)}
+            message = {"event": "dtmf", "sequenceNumber": str(number), "dtmf": digit}
+            call.send(json.dumps({**message, "streamSid": f"MZ{1:032x}"}))
+        events.locator("li", has_text="Key 1301").wait_for()
+        assert events.locator("li").count() == 1000
+
+
 def test_two_hundred_calls(watch, served):
     page = watch()
     with ExitStack() as stack, ThreadPoolExecutor(20) as pool:
