@@ -522,6 +522,18 @@ def test_of_many_keys_the_last_thousand_are_kept(watch, served):
         assert events.locator("li").count() == 1000
 
 
+def test_recordings_are_listed_while_calls_end_one_after_the_other(watch, served):
+    page = watch("#ended")
+    count = page.locator("[data-f=ended-count]")
+    before = count.text_content()
+    deadline = time.monotonic() + SECONDS
+    while count.text_content() == before:  # no second without the end of a call
+        assert time.monotonic() < deadline, "no recording was listed"
+        with connect(served.url, compression=None) as call:
+            start_call(call, 2)
+        page.wait_for_timeout(300)
+
+
 def test_two_hundred_calls(watch, served):
     page = watch()
     with ExitStack() as stack, ThreadPoolExecutor(20) as pool:
