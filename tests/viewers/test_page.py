@@ -577,6 +577,19 @@ def start_call(call, n):
     )
 
 
+def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(watch, start_server):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    page = watch(server=server, expected=["503", "1001", "ERR_", "WebSocket connection to"])
+    with connect(server.url, compression=None) as call:
+        start_call(call, 1)
+        page.locator(".row", has_text="#1").wait_for()
+        server.process.send_signal(signal.SIGTERM)
+        with page.expect_response("**/healthz"):  # it was refused, and asks why
+            pass
+        server.wait_for("refused with 503, The server is draining and takes no more pages")
+        assert page.get_by_role("status").text_content() == "The server is shutting down. Trying again."
+
+
 def test_a_server_that_is_gone_is_said_to_be_and_comes_back(watch, start_server):
     server = start_server(PAGE_TOKEN=TOKEN)
     page = watch(server=server, expected=["ERR_CONNECTION_REFUSED", "WebSocket connection to", "403"])
