@@ -102,13 +102,14 @@ class Page(Blueprint):
     def login(self) -> Response:
         """Answer a right token with the cookie, and a wrong one with the form."""
         access = self._access
+        token = self._read_token()  # first: others may fail while it comes
         if seconds := math.ceil(access.wait_seconds()):
             sentence = f"There were {MAX_FAILURES} failed logins within a minute: wait {seconds} s."
             self._log_failure(429, sentence)
             response = self._form(429, sentence)
             response.headers["Retry-After"] = str(seconds)
             return response
-        if not access.log_in(self._read_token()):
+        if not access.log_in(token):
             sentence = "This is not the token of the page."
             self._log_failure(403, sentence)
             return self._form(403, sentence)

@@ -1,6 +1,8 @@
 """Who may look at the page, asked over real connections; and the cookie, judged by `Access` alone."""
 
 import socket
+from collections import Counter
+from contextlib import ExitStack
 
 import itsdangerous
 import pytest
@@ -355,6 +357,28 @@ class TestOverTheWire:
         printed = server.stop()
         assert printed.count("a login to the page refused with 403") == 10
         assert "2 more lines of failed logins to the page were left out" in printed
+
+    def test_failures_that_come_together_count_too(self, start_server):
+        """A login that began before the others failed is no further try."""
+        server = start_server(PAGE_TOKEN=TOKEN)
+        body = b"token=x"
+        head = (
+            f"POST /page/login HTTP/1.1\r\nHost: localhost:{server.port}\r\nConnection: close\r\n"
+            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode()
+        with ExitStack() as stack:
+            address = "127.0.0.1", server.port
+            logins = [
+                stack.enter_context(socket.create_connection(address, SECONDS))
+                for _ in range(MAX_FAILURES + 2)
+            ]
+            for login in logins:
+                login.sendall(head + body[:-1])
+            assert ask(server.port, "/livez").status == 200  # it has read them so far
+            for login in logins:
+                login.sendall(body[-1:])
+            answers = Counter(login.recv(65536)[9:12] for login in logins)
+        assert answers == {b"403": MAX_FAILURES, b"429": 2}
 
     def test_refusals_have_a_bound_of_their_own(self, start_server):
         """They take no lines from those of handshakes and webhooks."""

@@ -411,6 +411,24 @@ def test_the_form_for_the_token_is_accessible_and_says_what_is_wrong(open_page, 
     page.get_by_text("Connected", exact=True).wait_for()
 
 
+@pytest.mark.parametrize("place", ["live", "ended", "call/12345678901234567890"])
+def test_a_place_of_the_page_is_no_token(open_page, served, place):
+    """Who comes back when the login has run out has not failed to log in."""
+    page = open_page(f"http://localhost:{served.port}/#{place}")
+    page.get_by_label("Token").fill(TOKEN)
+    assert page.get_by_role("alert").count() == 0
+    assert page.url.endswith(f"/#{place}")
+    page.get_by_role("button").click()
+    page.get_by_text("Connected", exact=True).wait_for()
+
+
+def test_a_token_with_slashes(open_page, start_server):
+    token = "as/openssl/makes+them=="
+    server = start_server(PAGE_TOKEN=token)
+    page = open_page(f"http://localhost:{server.port}/#{token}")
+    page.get_by_text("Connected", exact=True).wait_for()
+
+
 def test_a_recording_is_played_with_captions(watch, served):
     page = watch("#ended")
     url = served.url
@@ -490,6 +508,32 @@ def test_what_a_peer_chose_is_text(watch, served):
     assert page.locator("img").count() == 0
 
 
+def test_of_many_keys_the_last_thousand_are_kept(watch, served):
+    page = watch()
+    with connect(served.url, compression=None) as call:
+        start_call(call, 1)
+        page.locator(".row", has_text="#1").first.locator("a").click()
+        events = page.locator(".detail [data-f=events]")
+        for number in range(2, 1302):
+            digit = {"track": "inbound_track", "digit": str(number)}
+            message = {"event": "dtmf", "sequenceNumber": str(number), "dtmf": digit}
+            call.send(json.dumps({**message, "streamSid": f"MZ{1:032x}"}))
+        events.locator("li", has_text="Key 1301").wait_for()
+        assert events.locator("li").count() == 1000
+
+
+def test_recordings_are_listed_while_calls_end_one_after_the_other(watch, served):
+    page = watch("#ended")
+    count = page.locator("[data-f=ended-count]")
+    before = count.text_content()
+    deadline = time.monotonic() + SECONDS
+    while count.text_content() == before:  # no second without the end of a call
+        assert time.monotonic() < deadline, "no recording was listed"
+        with connect(served.url, compression=None) as call:
+            start_call(call, 2)
+        page.wait_for_timeout(300)
+
+
 def test_two_hundred_calls(watch, served):
     page = watch()
     with ExitStack() as stack, ThreadPoolExecutor(20) as pool:
@@ -531,6 +575,19 @@ def start_call(call, n):
     call.send(
         json.dumps({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": start["streamSid"]})
     )
+
+
+def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(watch, start_server):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    page = watch(server=server, expected=["503", "1001", "ERR_", "WebSocket connection to"])
+    with connect(server.url, compression=None) as call:
+        start_call(call, 1)
+        page.locator(".row", has_text="#1").wait_for()
+        server.process.send_signal(signal.SIGTERM)
+        with page.expect_response("**/healthz"):  # it was refused, and asks why
+            pass
+        server.wait_for("refused with 503, The server is draining and takes no more pages")
+        assert page.get_by_role("status").text_content() == "The server is shutting down. Trying again."
 
 
 def test_a_server_that_is_gone_is_said_to_be_and_comes_back(watch, start_server):

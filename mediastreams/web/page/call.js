@@ -7,6 +7,7 @@ const STEP = 0.02; // seconds of a peak
 const SECONDS = 20; // on the canvas
 const KEPT = 2048; // peaks of a track
 const MAX_LINES = 500; // of the conversation, and of the log: the oldest go
+const MAX_EVENTS = 1000; // keys and marks: likewise
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 // Its methods `call` to `wave` take the server's messages of that name.
@@ -101,7 +102,11 @@ export class CallView {
   mark({ at, digit, name }) {
     const text = digit ? `Key ${digit}` : name ?? "Key";
     this.events.push([at, text]);
-    this.parts.events.append(timed("li", "event", duration(at), text));
+    const { events } = this.parts;
+    events.append(timed("li", "event", duration(at), text));
+    if (events.children.length <= MAX_EVENTS) return;
+    events.firstChild.remove();
+    this.events.shift();
   }
 
   dtmf(event) {

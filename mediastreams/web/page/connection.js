@@ -34,6 +34,7 @@ async function reason() {
   try {
     const { status, ok } = await fetch("/page/page.css", { method: "HEAD" });
     if (status === 403) location.reload(); // to the form for the token
+    if ((await fetch("/healthz")).status === 503) return "The server is shutting down."; // when its calls have ended
     if (ok) return "The server has as many viewers as it allows (PAGE_VIEWERS).";
   } catch {} // nobody answers
   return "The server is gone.";

@@ -13,6 +13,7 @@ let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without
 let more = false; // whether there are older ones
 let connected = false;
 let showing, loading; // timers
+let unlisted = null; // when the first call ended that the recordings may lack, in ms
 let view = null; // the CallView or RecordingView that is shown
 
 const send = connect({ message, audio: (data) => listener.audio(data), gone });
@@ -113,8 +114,18 @@ function route() {
   tick();
 }
 
+// Gets the newest recordings a second after a call has ended, when its files are complete; and every 5 s where
+// calls end one after the other.
+function loadSoon() {
+  clearTimeout(loading);
+  loading = setTimeout(loadRecordings, 1000);
+  unlisted ??= performance.now();
+  if (performance.now() - unlisted > 5000) loadRecordings();
+}
+
 // Gets the newest recordings, or those before the one of this name.
 async function loadRecordings(before = "") {
+  if (!before) unlisted = null;
   try {
     const found = await (await fetch(`/page/recordings?before=${before}`)).json();
     const rows = found.recordings.map((row) => ({
@@ -189,8 +200,7 @@ function merge(rows) {
     calls.set(row.id, call);
     if ("seconds" in row) call.since = performance.now();
     if (!row.endedAt) continue;
-    clearTimeout(loading);
-    if (recordings) loading = setTimeout(loadRecordings, 1000); // its files are complete then
+    if (recordings) loadSoon();
     if (listener.call === call) setTimeout(() => listener.call === call && listener.stop(), 1000);
   }
 }
