@@ -69,7 +69,9 @@ class Access:
     def is_logged_in(self, environ: Mapping[str, Any]) -> bool:
         """Return whether a request has a cookie of this server that is no older than `COOKIE_SECONDS`."""
         # Another program at another path may have set a cookie of the same name: each is looked at.
-        values = parse_cookie(environ.get("HTTP_COOKIE")).getlist(_cookie_name(environ))
+        # And any bytes: Werkzeug fails on those that are not UTF-8, and ours is ASCII.
+        cookies = environ.get("HTTP_COOKIE", "").encode("ascii", "replace").decode()
+        values = parse_cookie(cookies).getlist(_cookie_name(environ))
         return any(self._is_signed(value, _origin(environ)) for value in values)
 
     def wait_seconds(self) -> float:

@@ -118,6 +118,14 @@ class TestOverTheWire:
         for changed in (value[:-1], value.replace(".", "0."), f"{value}0", value.swapcase()):
             assert ask(server.port, "/page/recordings", Cookie=f"{name}={changed}").status == 403
 
+    @pytest.mark.parametrize("path", ["/", "/page/recordings"])
+    def test_a_cookie_that_is_not_utf_8(self, server, cookie, path):
+        server.logged()
+        other = b"other=\xff\xfe".decode("latin1")
+        assert ask(server.port, path, Cookie=other).status == (200 if path == "/" else 403)
+        assert ask(server.port, path, Cookie=f"{other}; {cookie}").status == 200
+        server.logged()  # has no traceback
+
     def test_a_cookie_beside_another_of_its_name(self, server, cookie):
         """As a program at another path of the host can set it, so that nobody gets in."""
         name = cookie.partition("=")[0]
