@@ -21,7 +21,8 @@ FOLDER = Path(__file__).parent
 PORT = "5058"
 WIDTH, HEIGHT = 1200, 700
 CALLS = [  # the last one is chosen
-    ["--calls", "2", "--seconds", "60"],
+    ["--seconds", "60", "--parameter", "name=Eve Okoro", "--parameter", "queue=sales"],
+    ["--track", "both_tracks", "--seconds", "60", "--parameter", "name=Dan Weber"],
     ["--digits", "12#", "--seconds", "60", "--parameter", "name=Bo Chen"],
     [
         "--track",

@@ -111,6 +111,7 @@ class MediaStreams:
     def _register_consumers(self) -> None:
         settings, consumers = self.settings, self._consumers
         engine = select.choose(settings)
+        self._has_recogniser = engine is not None
         if engine is not None:
             consumers.recognise(partial(Transcriber, engine=engine, on_unheard=self._metrics.unheard))
             consumers.register(partial(TranscriptDisplay, console=lambda: self._console))
@@ -127,7 +128,8 @@ class MediaStreams:
         app.wsgi_app = LivePage(app.wsgi_app, viewers)  # type: ignore[method-assign]
 
     def _hello(self) -> Hello:
-        return Hello(self.state.workers, self.settings.recordings_dir is not None)
+        has_recordings = self.settings.recordings_dir is not None
+        return Hello(self.state.workers, has_recordings, self._has_recogniser)
 
     def _warn(self) -> None:
         """Log what the settings ask for and the machine does not have."""

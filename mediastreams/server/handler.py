@@ -130,6 +130,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
                 self._finish(self.websocket)
             else:  # pywsgi now reads the rest of the request's body
                 self._start_deadline()
+                if self.state.live.draining:
+                    self.close_connection = True  # gunicorn waits for those that are kept
 
     def upgrade(self, run: Callable[[WebSocket], None], admission: Admission | None = None) -> None:
         """Answer 101 (RFC 6455, section 4.2); `run` gets the WebSocket once the application has returned.

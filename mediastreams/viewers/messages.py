@@ -104,6 +104,8 @@ class Hello(_Message, tag="hello"):
     """How many processes serve: the page sees the calls of one."""
     recordings: bool
     """Whether calls are recorded."""
+    recogniser: bool
+    """Whether calls are transcribed."""
 
 
 class Snapshot(_Message, tag="calls"):

@@ -633,7 +633,9 @@ class TestDrain:
             server.wait_for(r"Draining: waiting up to 30 s for 1 live streams")
             assert self.refused(server)
             assert get(server, "/healthz") == (503, '{"status": "draining", "streams": 1}\n')
-            assert get(server, "/livez") == (200, '{"status": "ok"}\n')
+            with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as kept:
+                kept.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert rest(kept).endswith(b'{"status": "ok"}\n')  # and is closed
             connection.sendall(masked(1, b"still here"))
             assert next_frame(connection) == (1, b"still here")
             connection.sendall(masked(8, b"\x03\xe8"))

@@ -152,7 +152,7 @@ class TestCalls:
     def test_hello_then_all_calls(self, page_server, cookie):
         with Page(page_server, cookie) as page:
             hello, calls = page.receive(), page.receive()
-        assert hello == {"event": "hello", "workers": 1, "recordings": False}
+        assert hello == {"event": "hello", "workers": 1, "recordings": False, "recogniser": False}
         assert calls.keys() == {"event", "live", "ended"}
 
     def test_a_call_from_its_start_to_its_end(self, page_server, page, cookie):
@@ -504,7 +504,7 @@ class TestOrder:
     def slow(self, websocket):
         """Return a page whose first message waits for its peer to read."""
         calls = LiveCalls(Consumers(), Lines())
-        viewer = Viewer(websocket, Viewers(calls, None, 1, lambda: Hello(1, False)))
+        viewer = Viewer(websocket, Viewers(calls, None, 1, lambda: Hello(1, False, False)))
         greenlet = gevent.spawn(viewer.run)
         gevent.sleep(0)
         yield viewer
@@ -592,7 +592,12 @@ class TestDrain:
     def test_a_page_says_how_many_workers_there_are(self, start_page_server, tmp_path):
         server = start_page_server("-m", "gunicorn", "-w", "2", "app:app", RECORDINGS_DIR=str(tmp_path))
         with Page(server) as page:
-            assert page.wait_for("hello") == {"event": "hello", "workers": 2, "recordings": True}
+            assert page.wait_for("hello") == {
+                "event": "hello",
+                "workers": 2,
+                "recordings": True,
+                "recogniser": False,
+            }
             server.process.terminate()
             assert page.rest()[0] == 1001
         assert "Traceback" not in server.stop(told=False)

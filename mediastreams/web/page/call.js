@@ -1,6 +1,6 @@
 // One call while it happens: its numbers, waveform, conversation, keys, marks and log lines.
 
-import { clock, describe, duration, element, meter, stamp, timed, TRACKS, turn, write } from "./text.js";
+import { clock, describe, duration, ending, meter, stamp, timed, TRACKS, turn, write } from "./text.js";
 import { Waveform } from "./waveform.js";
 
 const STEP = 0.02; // seconds of a peak
@@ -19,6 +19,7 @@ export class CallView {
     parts.listen.onclick = () => listen(item);
     parts.listen.disabled = !isSecureContext;
     this.view = new Waveform(parts.wave, () => this.#draw());
+    new ResizeObserver(() => [parts.conversation, parts.log].filter(isAtEnd).forEach(toEnd)).observe(parts.conversation);
     this.#roll(0);
   }
 
@@ -27,17 +28,21 @@ export class CallView {
     cancelAnimationFrame(this.frame);
   }
 
-  // The row has changed, or what is listened to. `recording` is the call's, if there is one.
-  update(listened, recording) {
+  // The row has changed, or what is listened to. `recording` is the call's, if there is one; `recogniser` says
+  // whether the server has one.
+  update(listened, recording, recogniser) {
     const { item, parts } = this;
     const { endedAt, decodable, lost, late, bad, missing } = item;
-    const state = endedAt ? `Ended: ${item.ending}` : `Live, ${item.twoWay ? "two-way" : "one-way"}`;
+    const state = endedAt ? `Ended: ${ending(item.ending)}` : `Live, ${item.twoWay ? "two-way" : "one-way"}`;
     describe(parts, item, state, { Format: item.format, Lost: lost, Late: late, Bad: bad, Missing: `${missing.toFixed(2)} s` });
     write(parts.notice, !decodable ? "This audio is not decoded: it cannot be seen or heard."
       : isSecureContext ? "" : "To listen, open this page over https or at http://localhost.");
     parts.listen.ariaPressed = listened === item;
     write(parts.listen, listened === item ? "Stop listening" : "Listen");
     parts.listen.hidden = endedAt || !decodable;
+    parts.figure.hidden = !decodable || (endedAt && !this.latest);
+    write(parts.silence, !recogniser ? "No transcripts: the server has no recogniser (TRANSCRIBER)."
+      : endedAt ? "Nothing was said." : "Nothing was said yet.");
     parts.play.hidden = !recording;
     if (recording) parts.play.href = `#recording/${recording.id}`;
     if (!endedAt) return;
@@ -88,7 +93,7 @@ export class CallView {
       } else parts.partial.append((partials[track] = line));
     }
     parts.silence.hidden = parts.final.firstChild || parts.partial.firstChild;
-    if (follows) parts.conversation.scrollTop = 1e9;
+    if (follows) toEnd(parts.conversation);
   }
 
   line({ at, level, text }) {
@@ -96,14 +101,13 @@ export class CallView {
     const follows = isAtEnd(log);
     log.append(timed("p", /INFO|DEBUG/.test(level) ? "" : "warn", clock(at), text));
     if (log.children.length > MAX_LINES) log.firstChild.remove();
-    if (follows) log.scrollTop = 1e9;
+    if (follows) toEnd(log);
   }
 
   mark({ at, digit, name }) {
-    const text = digit ? `Key ${digit}` : name ?? "Key";
-    this.events.push([at, text]);
     const { events } = this.parts;
-    events.append(timed("li", "event", duration(at), text));
+    this.events.push([at, name ?? digit ?? ""]);
+    events.append(timed("li", "event", duration(at), name == null ? `Key ${digit ?? ""}` : `Mark ${name}`));
     if (events.children.length <= MAX_EVENTS) return;
     events.firstChild.remove();
     this.events.shift();
@@ -115,6 +119,7 @@ export class CallView {
 
   wave({ track, start, peaks }) {
     const kept = (this.peaks[track] ??= { first: start, values: new Int8Array(KEPT), end: start });
+    if (start > kept.end) this.parts.gap.hidden = false;
     for (let i = Math.max(kept.end, start - KEPT); i < start; i++) kept.values[i % KEPT] = -1; // a gap
     peaks.forEach((peak, i) => (kept.values[(start + i) % KEPT] = peak));
     kept.end = Math.max(kept.end, start + peaks.length);
@@ -139,9 +144,12 @@ export class CallView {
       const peak = (i) => (i < Math.max(first, end - KEPT) || i >= Math.min(end, this.head) ? null : values[i % KEPT]);
       return { track, peak };
     });
-    this.view.draw({ from: to - SECONDS, to, step: STEP, lanes, events: this.events });
+    const unseen = Math.min(...Object.values(this.peaks).map(({ first }) => first)) * STEP;
+    this.parts.unseen.hidden = unseen <= to - SECONDS;
+    this.view.draw({ from: to - SECONDS, to, step: STEP, lanes, events: this.events, unseen });
   }
 }
 
 // Whether the last line is shown, so that the next one should be too.
 const isAtEnd = ({ scrollTop, clientHeight, scrollHeight }) => scrollTop + clientHeight > scrollHeight - 60;
+const toEnd = (pane) => (pane.scrollTop = 1e9);

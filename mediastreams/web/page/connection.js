@@ -1,5 +1,7 @@
 // The WebSocket of this tab. It is opened again until the page is closed.
 
+const DRAINING = "The server is shutting down.";
+
 // Calls on.message with each object, on.audio with each ArrayBuffer, and on.gone with a sentence when the
 // connection ends or cannot be opened. Returns a function that sends an object, if there is a connection.
 export function connect(on) {
@@ -16,13 +18,17 @@ export function connect(on) {
     socket.onmessage = ({ data }) => {
       if (typeof data !== "string") return on.audio(data);
       const message = JSON.parse(data);
-      if (message.event === "draining") sentence = "The server is shutting down.";
+      if (message.event === "draining") sentence = DRAINING;
       on.message(message);
     };
     socket.onclose = async ({ code }) => {
-      on.gone(code === 1013 ? "This tab was too slow." : (sentence ?? (await reason())));
-      setTimeout(open, wait);
-      wait = Math.min(2 * wait, 5000);
+      let why = code === 1013 ? "This tab was too slow." : (sentence ?? (await reason()));
+      on.gone(why);
+      do {
+        await new Promise((done) => setTimeout(done, wait));
+        wait = Math.min(2 * wait, 5000);
+      } while (why === DRAINING && (why = await reason()) === DRAINING); // it would log a refusal each time
+      open();
     };
   };
   open();
@@ -32,9 +38,9 @@ export function connect(on) {
 // A refused WebSocket does not tell why: an ordinary request does.
 async function reason() {
   try {
+    if ((await fetch("/healthz")).status === 503) return DRAINING; // until its calls have ended
     const { status, ok } = await fetch("/page/page.css", { method: "HEAD" });
     if (status === 403) location.reload(); // to the form for the token
-    if ((await fetch("/healthz")).status === 503) return "The server is shutting down."; // when its calls have ended
     if (ok) return "The server has as many viewers as it allows (PAGE_VIEWERS).";
   } catch {} // nobody answers
   return "The server is gone.";

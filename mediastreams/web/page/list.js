@@ -10,7 +10,7 @@ export class List {
     this.rows = new Map(); // those with elements, by id
     scroller.addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(scroller);
-    list.addEventListener("keydown", (event) => this.#key(event));
+    addEventListener("keydown", (event) => this.#key(event));
   }
 
   // Shows these items, each with an `id`.
@@ -45,11 +45,12 @@ export class List {
 
   #key(event) {
     const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
-    const row = event.target.closest("li");
-    if (!step || !row) return;
-    event.preventDefault();
+    const row = event.target.closest(".row");
     const { scroller, items } = this;
-    const at = Math.min(items.length - 1, Math.max(0, row.ariaPosInSet - 1 + step));
+    const isHere = row || (event.target === document.body && scroller.offsetParent && items.length);
+    if (!step || !isHere) return;
+    event.preventDefault();
+    const at = Math.min(items.length - 1, Math.max(0, (row?.ariaPosInSet ?? 0) - 1 + step));
     const top = at * HEIGHT;
     scroller.scrollTop = Math.max(top + HEIGHT - scroller.clientHeight, Math.min(top, scroller.scrollTop));
     this.draw();

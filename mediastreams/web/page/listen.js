@@ -5,12 +5,13 @@ import { parts, TRACKS, who, write } from "./text.js";
 export class Listener {
   // `send` asks the server; `changed` is called when another call, or none, is listened to.
   constructor(send, changed) {
-    Object.assign(this, { send, changed, call: null, node: null });
+    Object.assign(this, { send, changed, call: null, node: null, muted: {} });
     this.parts = parts(document.getElementById("player"));
     this.parts.stop.onclick = () => this.stop();
     for (const track in TRACKS) {
       this.parts[track].onclick = ({ target }) => {
-        target.ariaPressed = target.ariaPressed !== "true";
+        this.muted[track] = !this.muted[track];
+        write(target, `${this.muted[track] ? "Unmute" : "Mute"} ${TRACKS[track].toLowerCase()}`);
         this.#mute();
       };
     }
@@ -24,6 +25,7 @@ export class Listener {
   async start(call) {
     this.call = call;
     this.parts.root.hidden = false;
+    for (const track in TRACKS) this.parts[track].hidden = !call.tracks.includes(track);
     write(this.parts.who, who(call));
     write(this.parts.delay, "Connecting");
     this.changed();
@@ -67,7 +69,6 @@ export class Listener {
   }
 
   #mute() {
-    const muted = Object.keys(TRACKS).map((track) => this.parts[track].ariaPressed === "true");
-    this.node?.port.postMessage({ muted });
+    this.node?.port.postMessage({ muted: Object.keys(TRACKS).map((track) => !!this.muted[track]) });
   }
 }

@@ -1,9 +1,15 @@
 // The token travels behind the #, which no browser sends: it fills the form and is gone from the address.
 // So do the page's places, #ended or #call/3, to which one comes back when the login has run out.
 
-const token = decodeURIComponent(location.hash.slice(1));
-if (token.length >= 16 && !/^(call|recording)\//.test(token)) {
+function login() {
+  const token = location.hash.slice(1);
+  if (token.length < 16 || token.includes("/")) return;
   history.replaceState(null, "", location.pathname);
   document.getElementById("token").value = token;
   document.forms[0].submit();
 }
+
+// After a wrong token the address is that of the form: go back to the page's, for who reloads or copies it.
+if (location.pathname === "/page/login") history.replaceState(null, "", document.referrer || "/");
+addEventListener("hashchange", login); // the address with a new token, opened in this tab
+login();

@@ -5,13 +5,15 @@ import { connect } from "./connection.js";
 import { List } from "./list.js";
 import { Listener } from "./listen.js";
 import { RecordingView } from "./recording.js";
-import { clock, duration, meter, parts, stamp, TRACKS, who, write } from "./text.js";
+import { clock, duration, ending, meter, parts, stamp, TRACKS, who, write } from "./text.js";
 
 const page = parts(document);
 const calls = new Map(); // the server's rows by their id, live and ended
 let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without it
 let more = false; // whether there are older ones
 let connected = false;
+let hello = {}; // what the server says of itself
+let listened = null; // the call that was listened to when the connection ended
 let showing, loading; // timers
 let unlisted = null; // when the first call ended that the recordings may lack, in ms
 let view = null; // the CallView or RecordingView that is shown
@@ -22,6 +24,7 @@ const list = new List(page.scroller, page.rows, makeRow, fillRow, () => {
   showing = setTimeout(show, 100);
 });
 const listener = new Listener(send, update);
+const nothing = makeNothing();
 
 // What location.hash names, and the id in it.
 const place = () => location.hash.match(/^#(live|ended|call|recording)(?:\/([\w.-]+))?$/) ?? [];
@@ -35,20 +38,20 @@ function makeRow({ id, files }) {
 }
 
 function fillRow(row, item) {
-  const { id, files, endedAt, words, lost, late, bad, missing, decodable = true, tracks } = item;
+  const { files, endedAt, words, lost, late, bad, missing, decodable = true, tracks } = item;
   const isLive = !files && !endedAt;
   const wrong = Object.entries({ lost, late, bad, "s missing": missing }).filter(([, count]) => count);
   write(row.who, who(item));
   write(row.since, clock(item.startedAt));
   write(row.seconds, duration(seconds(item)));
   write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}`);
-  write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : item.ending);
+  write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : ending(item.ending));
   write(row.trouble, decodable ? wrong.map(([what, count]) => `${count} ${what}`).join(", ") : "not decoded");
   row.listen.hidden = !isLive || !isSecureContext || !decodable;
   row.listen.ariaPressed = listener.call === item;
   row.listen.ariaLabel = `Listen to ${who(item)}`;
   for (const track in TRACKS) row[track].hidden = !isLive || !tracks.includes(track);
-  row.link.ariaCurrent = id === place()[2] ? "page" : null;
+  row.link.ariaCurrent = item.streamSid === view?.item.streamSid ? "page" : null;
 }
 
 function seconds({ seconds, since, endedAt }) {
@@ -58,16 +61,18 @@ function seconds({ seconds, since, endedAt }) {
 function drawList() {
   const all = [...calls.values()].sort((a, b) => b.startedAt - a.startedAt);
   const live = all.filter(({ endedAt }) => !endedAt);
-  const ended = recordings ?? all.filter(({ endedAt }) => endedAt);
+  const sids = new Set(live.map(({ streamSid }) => streamSid)); // they are being recorded
+  const ended = recordings?.filter(({ streamSid }) => !sids.has(streamSid)) ?? all.filter(({ endedAt }) => endedAt);
   const items = isEnded() ? ended : live;
   write(page["live-count"], `${live.length}`);
-  write(page["ended-count"], `${ended.length}${recordings && more ? "+" : ""}`);
+  write(page["ended-count"], recordings ? `${ended.length}${more ? "+" : ""}` : `${ended.length < 100 ? "" : "last "}${ended.length}`);
   page["live-tab"].ariaCurrent = isEnded() ? null : "page";
   page["ended-tab"].ariaCurrent = isEnded() ? "page" : null;
-  document.title = live.length === 1 ? "1 call" : `${live.length} calls`;
+  document.title = !connected ? "Not connected" : live.length === 1 ? "1 call" : `${live.length} calls`;
   document.body.classList.toggle("idle", !items.length && !view); // how to place a call is shown
-  page.none.hidden = items.length;
-  write(page.none, isEnded() ? "No ended calls yet." : connected ? "No calls now." : "");
+  write(nothing.heading, items.length ? "Choose a call" : !connected ? "Not connected" : isEnded() ? "No ended calls yet"
+    : hello.workers > 1 ? "No calls in this worker process" : "No calls now");
+  nothing.unrecorded.hidden = recordings || !isEnded();
   list.set(items);
 }
 
@@ -79,11 +84,12 @@ function show() {
 
 function update() {
   drawList();
-  if (view instanceof CallView) view.update(listener.call, recordings?.find(({ streamSid }) => streamSid === view.item.streamSid));
+  if (view instanceof CallView) view.update(listener.call, recordings?.find(({ streamSid }) => streamSid === view.item.streamSid), hello.recogniser);
 }
 
 function makeNothing() {
-  const { root, command, copy } = stamp("nothing");
+  const made = stamp("nothing");
+  const { command, copy } = made;
   const address = location.host === "localhost:5000" ? "" : ` ${location.origin.replace("http", "ws")}/media`;
   write(command, `python -m mediastreams.caller${address}`);
   copy.onclick = async () => {
@@ -91,7 +97,7 @@ function makeNothing() {
     await navigator.clipboard.writeText(command.textContent);
     write(copy, "Copied");
   };
-  return root;
+  return made;
 }
 
 // Shows what location.hash names.
@@ -107,7 +113,7 @@ function route() {
     send({ event: "select", id: item && !isRecording ? id : null });
     update();
     show();
-    page.view.replaceChildren(view?.root ?? makeNothing());
+    page.view.replaceChildren((view ?? nothing).root);
     if (item && !page.scroller.offsetParent) view.parts.who.focus(); // on a phone what had the focus is gone
   }
   update();
@@ -152,11 +158,12 @@ function message(message) {
 }
 
 const handlers = {
-  hello({ workers, recordings: isRecording }) {
+  hello(message) {
+    const { workers, recordings: isRecording } = (hello = message);
     connected = true;
     document.body.classList.remove("gone");
     write(page.state, "Connected");
-    write(page.workers, workers > 1 ? `This page shows the calls of one of ${workers} worker processes.` : "");
+    write(page.workers, workers > 1 ? `This page shows the calls of one of ${workers} worker processes: reload it for another one's.` : "");
     if (!isRecording) recordings = null;
     else loadRecordings();
   },
@@ -167,12 +174,11 @@ const handlers = {
     // After a restart the same id is another call.
     const isSame = (id) => before.get(id)?.streamSid === calls.get(id)?.streamSid;
     if (view instanceof CallView && !isSame(view.item.id)) location.hash = "#live";
-    const listened = listener.call;
-    if (listened) listener.stop();
     if (view instanceof CallView) view = view.close(); // a new one asks for all again
     route();
     show();
     if (listened && isSame(listened.id)) listener.toggle(calls.get(listened.id));
+    listened = null;
   },
   changed({ calls: rows }) {
     merge(rows);
@@ -214,6 +220,8 @@ function gone(sentence) {
   connected = false;
   document.body.classList.add("gone");
   write(page.state, `${sentence} Trying again.`);
+  listened ??= listener.call;
+  listener.stop();
   handlers.levels({ levels: {} });
 }
 
@@ -223,6 +231,7 @@ function tick() {
 }
 
 addEventListener("hashchange", () => {
+  if (location.hash && !place()[1]) location.reload(); // with a new token: the server asks for it, or needs it no more
   page.scroller.scrollTop = 0;
   route();
 });

@@ -1,6 +1,6 @@
 // A recorded call: audio, captions, waveform, conversation, keys, marks and gaps on one time axis.
 
-import { describe, duration, element, stamp, timed, TRACKS, turn, write } from "./text.js";
+import { describe, duration, element, ending, stamp, timed, TRACKS, turn, write } from "./text.js";
 import { Waveform } from "./waveform.js";
 
 export class RecordingView {
@@ -32,7 +32,7 @@ export class RecordingView {
 
   #describe({ lost, late, bad }) {
     const { ended } = this.item;
-    describe(this.parts, this.item, ended ? `Ended: ${ended}` : "No end was written", { Lost: lost, Late: late, Bad: bad });
+    describe(this.parts, this.item, ended ? `Ended: ${ending(ended)}` : "No end was written", { Lost: lost, Late: late, Bad: bad });
   }
 
   #play() {
@@ -86,11 +86,13 @@ export class RecordingView {
       this.turns.push({ button, start, end });
       put(parts.conversation, button, start);
     }
-    this.events = [...dtmf.map(({ digit, at }) => [at, `Key ${digit ?? ""}`]), ...marks.map(({ name, at }) => [at, name])];
+    const keys = dtmf.map(({ digit, at }) => [at, digit ?? "", "Key "]);
+    this.events = [...keys, ...marks.map(({ name, at }) => [at, name, "Mark "])];
     this.gaps = Object.entries(media).flatMap(([track, { gaps = [] }]) => gaps.map((gap) => ({ track, ...gap })));
+    parts.gap.hidden = !this.gaps.length;
     const missing = this.gaps.map(({ track, at, duration }) => [at, `${TRACKS[track]}: ${duration} s missing`]);
-    for (const [at, text] of [...this.events, ...missing].sort((a, b) => a[0] - b[0]).slice(0, 1000)) {
-      put(parts.events, timed("button", "event", duration(at), text), at);
+    for (const [at, text, kind = ""] of [...this.events, ...missing].sort((a, b) => a[0] - b[0]).slice(0, 1000)) {
+      put(parts.events, timed("button", "event", duration(at), kind + text), at);
     }
   }
 

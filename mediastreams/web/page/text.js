@@ -16,8 +16,13 @@ export function clock(epoch) {
   return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString()} ${time}`;
 }
 
+// What is told of who calls, as pairs. `bidirectional` is not: it says how the stream was asked for.
+const told = ({ parameters }) => Object.entries(parameters).filter(([name]) => name !== "bidirectional");
+
 // Who calls: the parameters' values, else the call's SID.
-export const who = ({ parameters, callSid }) => Object.values(parameters).join(" · ") || callSid || "Unnamed call";
+export const who = (call) => told(call).map(([, value]) => value).join(" · ") || `Call ${call.callSid?.slice(0, 8) || "without a name"}`;
+
+export const ending = (how) => (how === "stop" ? "hung up" : how);
 
 // A copy of a template, and its elements by their data-f.
 export const stamp = (name) => parts(document.getElementById(name).content.firstElementChild.cloneNode(true));
@@ -51,12 +56,12 @@ export function write(target, text) {
 // Shows what a call is, above the rest of its view.
 export function describe(parts, call, state, counts) {
   const { facts } = parts;
-  write(parts.who, who(call));
+  write(parts.who, (parts.who.title = who(call)));
   write(parts.how, state);
   for (const track in TRACKS) parts[`${track}-lane`].hidden = !call.tracks.includes(track);
-  const { streamSid, callSid, startedAt, tracks, parameters } = call;
+  const { streamSid, callSid, startedAt, tracks } = call;
   const pairs = { Stream: streamSid, Call: callSid, Since: clock(startedAt), Tracks: tracks.join(", "), ...counts };
-  const all = [...Object.entries(pairs), ...Object.entries(parameters)];
+  const all = [...Object.entries(pairs), ...told(call)];
   if (facts.shown === (facts.shown = all.join())) return; // what somebody has marked stays so
   facts.replaceChildren(...all.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value ?? ""))));
 }

@@ -25,8 +25,8 @@ export class Waveform {
 
   // Draws the seconds from..to. `step` is the seconds of a peak. A lane has its `track`, and `peak`, a function
   // of a peak's number that returns 0..100, -1 in a gap, and null where there is no audio (yet). `events` are
-  // [seconds, text]. `now` is where it plays.
-  draw({ from, to, step, lanes, events, now }) {
+  // [seconds, text]. `now` is where it plays. What was before the second `unseen` is not known.
+  draw({ from, to, step, lanes, events, now, unseen }) {
     const { canvas, context } = this;
     const { clientWidth: width, clientHeight } = canvas;
     const style = getComputedStyle(canvas);
@@ -41,6 +41,7 @@ export class Waveform {
     const bar = step * peaks;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, width, clientHeight);
+    if (unseen > from) fill("raised", 0, 0, Math.min(width, x(unseen)), bottom);
     lanes.forEach(({ track, peak }, lane) => {
       const middle = (lane + 0.5) * height;
       fill("line", 0, middle - 0.5, width, 1);
@@ -61,11 +62,11 @@ export class Waveform {
     let free = 0; // where the next text may begin
     for (const [at, text] of events) {
       if (at < from) continue;
-      fill("text", x(at), 0, 1, bottom);
+      fill("text", x(at), 12, 1, bottom - 12);
       if (x(at) < free) continue;
       const short = text.slice(0, 20);
-      context.fillText(short, x(at) + 3, 10);
-      free = x(at) + context.measureText(short).width + 6;
+      context.fillText(short, x(at) - 1, 10);
+      free = x(at) + context.measureText(short).width + 4;
     }
     if (now >= 0) fill("accent", x(now) - 1, 0, 2, bottom);
   }
