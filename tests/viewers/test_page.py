@@ -584,6 +584,24 @@ def test_a_two_way_call_has_the_name_of_its_call_and_is_not_among_the_ended_ones
     page.locator(".row", has_text="Call CA000000").wait_for()
 
 
+def test_what_a_page_does_not_know_of_a_call_is_said(watch, start_server):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    page = watch(server=server)
+    with connect(server.url, compression=None) as call:
+        start_call(call, 1)
+        page.locator(".row").wait_for()
+        page.keyboard.press("ArrowDown")
+        page.locator(".row a:focus").wait_for()
+        page.keyboard.press("Enter")
+        page.get_by_text("No transcripts: the server has no recogniser (TRANSCRIBER).").wait_for()
+        stop = {"accountSid": "AC0", "callSid": f"CA{1:032x}"}
+        call.send(
+            json.dumps({"event": "stop", "sequenceNumber": "2", "stop": stop, "streamSid": f"MZ{1:032x}"})
+        )
+        page.get_by_text("Ended: hung up").wait_for()
+    assert page.locator("figure.wave").is_hidden()  # there is nothing to show
+
+
 def start_call(call, n, parameters=None):
     start = {
         "streamSid": f"MZ{n:032x}",
