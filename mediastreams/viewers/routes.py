@@ -148,6 +148,7 @@ class Page(Blueprint):
         response.content_length = file.size
         response.last_modified = datetime.fromtimestamp(file.mtime, UTC)
         response.set_etag(file.etag)
+        response.headers["Accept-Ranges"] = "bytes"  # Werkzeug before 3.1 says it of a range only
         if "download" in request.args:
             response.headers.set("Content-Disposition", "attachment", filename=name)
         try:

@@ -309,7 +309,6 @@ class TestRecordings:
             "bytes=",
             "lines=0-1",
             "bytes=0-1,5-6",
-            "bytes=-0",
             "x",
         ],
     )
