@@ -7,10 +7,10 @@ At its end it writes FILE: a JSON object with a list for each `callSid`, which h
 its `start` says in a custom parameter, `messages`.
 """
 
-import atexit
 import json
 import os
 import runpy
+import sys
 import time
 from array import array
 from pathlib import Path
@@ -40,7 +40,15 @@ def write() -> None:
     Path(os.environ["BENCH_LATENESS"]).write_text(text)
 
 
-if __name__ == "__main__":
+def serve() -> None:
+    """Serve until the server ends, and write the file."""
     Stream.receive = receive_and_note
-    atexit.register(write)
-    runpy.run_path(str(Path(__file__).parents[1] / "app.py"), run_name="__main__")
+    del sys.argv[1:]  # app.py has a command line of its own
+    try:
+        runpy.run_path(str(Path(__file__).parents[1] / "app.py"), run_name="__main__")
+    finally:
+        write()
+
+
+if __name__ == "__main__":
+    serve()

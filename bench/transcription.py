@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import re
-import runpy
 import statistics
 import sys
 import time
@@ -84,7 +83,6 @@ def _serve() -> None:
     """Serve as `python app.py` does, and note each text and when each message was handled."""
     import lateness
 
-    from mediastreams.streams.stream import Stream
     from mediastreams.transcription.transcriber import TranscriptDisplay
 
     texts: list[tuple[object, ...]] = []
@@ -98,12 +96,9 @@ def _serve() -> None:
             texts.append((time.monotonic_ns(), sid, *row))
 
     TranscriptDisplay.transcript = show_and_note
-    Stream.receive = lateness.receive_and_note
-    del sys.argv[1:]  # app.py has a command line of its own
     try:
-        runpy.run_path(str(calls.ROOT / "app.py"), run_name="__main__")
+        lateness.serve()
     finally:
-        lateness.write()
         Path(HEARD).write_text(json.dumps(texts))
 
 

@@ -14,7 +14,6 @@ import http.client
 import json
 import os
 import re
-import runpy
 import select
 import socket
 import statistics
@@ -138,7 +137,6 @@ def _serve() -> None:
 
     from mediastreams.consumers.base import Consumer
     from mediastreams.extension import MediaStreams
-    from mediastreams.streams.stream import Stream
     from mediastreams.streams.transcript import Transcript
 
     class Recogniser(Consumer):
@@ -162,12 +160,7 @@ def _serve() -> None:
         register(self)
 
     MediaStreams._register_consumers = register_all
-    Stream.receive = lateness.receive_and_note
-    del sys.argv[1:]  # app.py has a command line of its own
-    try:
-        runpy.run_path(str(calls.ROOT / "app.py"), run_name="__main__")
-    finally:
-        lateness.write()
+    lateness.serve()
 
 
 class _Pages:
