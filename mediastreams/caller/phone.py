@@ -80,7 +80,7 @@ class Phone:
             self._buffer.mark(message.mark.name, now)
         else:
             self._buffer.clear(now)
-        return await self.play()
+        await self.play()
 
     async def play(self) -> None:
         """Play what is due, and return the marks behind it."""
