@@ -270,7 +270,13 @@ class Kind:
             return
         if self._pool is None:  # not before the first stream: gunicorn may fork after the import
             self._pool = ThreadPool(MAX_THREADS)
-        self._jobs.append(self._pool.spawn(self._run_due))
+        job = self._pool.spawn(self._run_due)
+        job.rawlink(self._rewake)
+        self._jobs.append(job)
+
+    def _rewake(self, _job: "AsyncResult[None]") -> None:
+        # What became due after the thread had looked for the last time, but before its job counted as ended.
+        self._wake(1)
 
     def _run_due(self) -> None:
         while self._due:

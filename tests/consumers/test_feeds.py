@@ -119,6 +119,14 @@ class TestEvents:
             goes_on.set()
             wait_until(lambda: got == [2, 3, 4])
 
+    def test_what_comes_as_its_thread_ends(self, consumers, got, monkeypatch):
+        monkeypatch.setattr(registry, "TICK_SECONDS", SECONDS)
+        with Stream(FakeConnection(), Settings(), consumers) as stream:
+            receive(stream, start())
+            for number in range(2, 1000):
+                receive(stream, dtmf(number))
+                wait_until(lambda number=number: got[-1:] == [number], every=0.0002)
+
     def test_the_tick_does_not_look_at_it(self, consumers, got, notes):
         with Stream(FakeConnection(), Settings(), consumers) as stream:
             receive(stream, start())

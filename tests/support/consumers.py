@@ -54,7 +54,7 @@ def call(consumers, *messages):
     return stream
 
 
-def wait_until(condition):
+def wait_until(condition, every=0.005):
     with gevent.Timeout(SECONDS):
         while not condition():
-            gevent.sleep(0.005)
+            gevent.sleep(every)
