@@ -36,7 +36,7 @@ AudioNode.prototype.connect = function (to, ...rest) {
     return connect.call(this, to, ...rest);
   }
   window.rate = this.context.sampleRate;
-  const tap = this.context.createScriptProcessor(4096, 2, 2);
+  const tap = this.context.createScriptProcessor(16384, 2, 2);
   tap.onaudioprocess = ({ inputBuffer }) => {
     for (const n of [0, 1]) played[n].push(...inputBuffer.getChannelData(n));
   };
