@@ -6,8 +6,8 @@ import time
 import gevent
 import pytest
 from gevent import GreenletExit
-from support.consumers import MISSED, OTHER, Noting, call, mark, receive, wait_until
-from support.server import SECONDS
+from support.consumers import MISSED, OTHER, Noting, call, mark, receive
+from support.server import SECONDS, wait_until
 from support.streams import SID, FakeConnection, dtmf, media, start, stop, warnings
 
 from mediastreams.config import Settings
@@ -125,6 +125,7 @@ class TestEvents:
             receive(stream, start())
             for number in range(2, 1000):
                 receive(stream, dtmf(number))
+                # Often, so that the next key comes while the thread is ending.
                 wait_until(lambda number=number: got[-1:] == [number], every=0.0002)
 
     def test_the_tick_does_not_look_at_it(self, consumers, got, notes):

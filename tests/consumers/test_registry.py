@@ -4,8 +4,8 @@ import re
 import threading
 
 import pytest
-from support.consumers import OTHER, call, mark, receive, wait_until
-from support.server import ROOT, run_caller
+from support.consumers import OTHER, call, mark, receive
+from support.server import ROOT, run_caller, wait_until
 from support.streams import CONNECTED, SID, FakeConnection, dtmf, media, start, stop, warnings
 
 from mediastreams.config import Settings

@@ -22,7 +22,7 @@ import pytest
 import trustme
 from support.frames import INVALID, header, masked
 from support.handshake import handshake
-from support.server import ROOT, SECONDS, Server, environment
+from support.server import ROOT, SECONDS, Server, environment, wait_until
 from websockets.sync.client import connect
 
 APP = """
@@ -205,14 +205,6 @@ def get(server, path):
 
 def streams(server):
     return json.loads(get(server, "/healthz")[1])["streams"]
-
-
-def wait_until(condition):
-    """Wait for what another process does; there is nothing to be told by."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class TestTogether:

@@ -1,12 +1,9 @@
 """Streams whose messages come from the test, and a consumer that notes them."""
 
-import gevent
-
 from mediastreams.config import Settings
 from mediastreams.consumers.base import Consumer
 from mediastreams.protocol.messages import Mark, MarkMetadata
 from mediastreams.streams.stream import Stream
-from support.server import SECONDS
 from support.streams import SID, FakeConnection
 
 OTHER = "MZ" + "f" * 32
@@ -52,9 +49,3 @@ def call(consumers, *messages):
     with Stream(FakeConnection(), Settings(), consumers) as stream:
         receive(stream, *messages)
     return stream
-
-
-def wait_until(condition, every=0.005):
-    with gevent.Timeout(SECONDS):
-        while not condition():
-            gevent.sleep(every)

@@ -14,6 +14,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import gevent
 import pytest
 
 from mediastreams.config import Settings
@@ -22,6 +23,13 @@ from support import forks
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECONDS = 20  # longer than anything here takes; a wait that gets there has failed
+
+
+def wait_until(condition, every=0.005):
+    """Wait for what another thread or process does, where there is nothing to be told by; gevent goes on."""
+    with gevent.Timeout(SECONDS):
+        while not condition():
+            gevent.sleep(every)
 
 
 class Server:

@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 
 import numpy
 import pytest
 from support.provider import shown
-from support.server import SECONDS, run_caller, sounds_like
+from support.server import SECONDS, run_caller, sounds_like, wait_until
 
 from mediastreams.transcription import moonshine, process_main
 from mediastreams.transcription.process_protocol import AUDIO, END
@@ -43,13 +42,6 @@ def processes_of(server):
             if COMMAND in command:
                 found.append(int(pid))
     return found
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_running(pid):

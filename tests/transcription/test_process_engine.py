@@ -3,10 +3,9 @@
 import os
 import queue
 import signal
-import time
 
 import pytest
-from support.server import SECONDS
+from support.server import SECONDS, wait_until
 
 from mediastreams.transcription.process_engine import EngineProcess
 
@@ -59,14 +58,6 @@ def engine(tmp_path, monkeypatch):
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), engine._input)  # the process ends with its input
     wait_until(lambda: engine._input < 0)
-
-
-def wait_until(condition):
-    """Wait for another thread."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def wait_for(caplog, sentence, times=1):

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import gevent
 import pytest
-from support.consumers import receive, wait_until
+from support.consumers import receive
+from support.server import wait_until
 from support.streams import SID, FakeConnection, dtmf, media, start, stop
 
 from mediastreams.config import Settings

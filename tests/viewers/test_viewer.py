@@ -12,10 +12,9 @@ import gevent
 import pytest
 from gevent.event import Event
 from support.calls import say
-from support.consumers import wait_until
 from support.handshake import exchange, handshake
 from support.page import TOKEN, Page, log_in
-from support.server import ROOT, SECONDS, run_caller
+from support.server import ROOT, SECONDS, run_caller, wait_until
 from support.streams import SID, dtmf, start, stop
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
