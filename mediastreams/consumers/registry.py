@@ -124,9 +124,7 @@ class Consumers:
 
     def finish(self, seconds: float) -> None:
         """Wait at most so long until the consumers of all streams have finished, and log which have not."""
-        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
-            for feed in self._unfinished():
-                feed.finished.wait()
+        gevent.wait([feed.finished for feed in self._unfinished()], timeout=seconds)
         for feed in self._unfinished():
             feed.log_unfinished()
 
@@ -142,9 +140,7 @@ class Consumers:
     def _end(self, feeds: list[Feed], seconds: float) -> None:
         for feed in feeds:
             feed.end()
-        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
-            for feed in feeds:
-                feed.finished.wait()
+        gevent.wait([feed.finished for feed in feeds], timeout=seconds)
         for feed in feeds:
             feed.close(END_SECONDS)
             if feed.missed and self._on_missed is not None:
