@@ -160,7 +160,7 @@ class Settings:
     """Seconds in which nothing is received: the connection is closed with 1001. Likewise seconds in which
     nothing is read of what is sent: the connection ends."""
     drain_timeout: float = _setting(_SECONDS, 30)
-    """Seconds that live streams may go on when the server is told to end; then they are closed with 1001."""
+    """Seconds that live streams may continue when the server stops; then they are closed with 1001."""
     # Nothing is handled later than 45 ms after it came (p99), with a margin for the reads of a turn.
     gather_ms: int = _setting(_whole("milliseconds", 0, 1000), 44)
     """Milliseconds: with more than 16 live streams, each is read once in this time, which saves CPU. A stream

@@ -38,7 +38,7 @@ from mediastreams.text import printable
 @click.option(
     "--twiml",
     metavar="FILE|URL",
-    help="Do what the <Stream> of this TwiML says; a URL is asked for it as Twilio would.",
+    help="Follow the <Stream> of this TwiML. A URL is requested as Twilio requests it.",
 )
 @click.option(
     "--audio",

@@ -1,4 +1,4 @@
-"""The interface of a consumer: of a recording, of a recogniser, or of one of your own.
+"""The interface of a consumer, such as a recording, a recogniser, or your own.
 
 `@streams.register` adds one. It may wait, write to a disk or ask another machine. One that is too slow loses
 the oldest messages, one that raises gets nothing more; the call and the other consumers go on.

@@ -24,13 +24,13 @@ from mediastreams.viewers.messages import Changed, Detail, Levels, Removed, Snap
 
 MAX_ENDED = 100  # ended calls that are remembered
 LEVELS_SECONDS = 0.2
-COUNTS_SECONDS = 1.0  # how often changed counts are told
+COUNTS_SECONDS = 1.0  # how often changed counts are sent
 
 _AT_ONCE = 100  # calls that are looked at before the server's other work goes on
 
 
 class Watcher(Protocol):
-    """Who is told what happens; in the server's thread, and not to wait."""
+    """Receives what happens, in the server's thread. It must not wait."""
 
     def tell(self, message: Changed | Removed | Levels | Told) -> None:
         """Take what happened."""
