@@ -124,7 +124,10 @@ class Consumers:
 
     def finish(self, seconds: float) -> None:
         """Wait at most so long until the consumers of all streams have finished, and log which have not."""
-        gevent.wait([feed.finished for feed in self._unfinished()], timeout=seconds)
+        # Not gevent.wait: its time-out counts from when the loop last read the clock, and may end too early.
+        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+            for feed in self._unfinished():
+                feed.finished.wait()
         for feed in self._unfinished():
             feed.log_unfinished()
 
@@ -140,7 +143,9 @@ class Consumers:
     def _end(self, feeds: list[Feed], seconds: float) -> None:
         for feed in feeds:
             feed.end()
-        gevent.wait([feed.finished for feed in feeds], timeout=seconds)
+        with gevent.Timeout(seconds, False):  # type: ignore[arg-type]
+            for feed in feeds:
+                feed.finished.wait()
         for feed in feeds:
             feed.close(END_SECONDS)
             if feed.missed and self._on_missed is not None:
