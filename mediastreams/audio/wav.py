@@ -10,10 +10,10 @@ import contextlib
 import errno
 import os
 import struct
-from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from mediastreams.audio.files import copy_over, identity, is_replaced, open_private, write_all
 from mediastreams.audio.mulaw import SILENCE
 from mediastreams.audio.timeline import RATE
 
@@ -25,6 +25,15 @@ _MAX_APART = 3  # seconds from the first sample to the last that are written at 
 _BLOCK = SILENCE * 65536
 
 
+class Written(NamedTuple):
+    """What a process has written to a `WavFile` before it died."""
+
+    origin: int | None
+    """The file's `origin`. None: nothing was written."""
+    samples: int
+    """How many samples each channel had at least."""
+
+
 class WavFile:
     """A new mu-law WAV file, readable and writable by its owner only.
 
@@ -32,27 +41,38 @@ class WavFile:
     put there is silence. Audio is written by `flush`, or when a second of it has gathered, and then the sizes
     in the header: the file is valid at all times.
 
-    Raises `FileExistsError` where the file exists, and `OSError` where it cannot be written. For one thread.
+    With `after` it is no new file, but a copy of the one that another process has written, in its place
+    (`files`). To put what that one has written again changes nothing.
+
+    Raises `FileExistsError` where the file exists, and `OSError` where it cannot be written. With `after`,
+    raises `OSError` where it cannot be copied, `TakenOverError` where another process came later, and
+    `ValueError` where it is not the file that `after` tells of: it then stays as it is. For one thread.
     """
 
+    path: Path
+    """Where it is."""
     origin: int | None = None
-    """The position of the file's first sample: the least of the first `flush`. None before."""
+    """The position of the file's first sample: the least of the first `flush`, where it was not set before.
+    None before."""
     samples: int = 0
     """How many samples each channel has in the file."""
 
-    def __init__(self, path: Path, channels: int, rate: int = RATE) -> None:
+    def __init__(self, path: Path, channels: int, rate: int = RATE, after: Written | None = None) -> None:
+        self.path = path
         self._channels = channels
         self._rate = rate
         self._starts = [0] * channels  # the position of each channel's audio that is not written yet
         self._gathered = [bytearray() for _ in range(channels)]
-        # Not buffered: a full disk is then met by the write, and not again by each close.
-        self._file = open(path, "x+b", buffering=0, opener=open_private)  # noqa: SIM115
-        try:
-            self._write_header()
-        except OSError:
-            self._file.close()
-            path.unlink()
-            raise
+        if after is None:
+            self._create()
+        else:
+            self._take_over(after)
+        self._identity = identity(self._file)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another process has taken the file over."""
+        return is_replaced(self.path, self._identity)
 
     def put(self, channel: int, position: int, mulaw: bytes) -> None:
         """Put audio of one channel (0 is the left one) at a position."""
@@ -63,13 +83,17 @@ class WavFile:
             self._starts[channel] = position
         gathered += mulaw
 
-    def flush(self) -> None:
-        """Write what was put. What is before the first sample of the file is left out."""
-        pieces = [
+    def unwritten(self) -> list[tuple[int, int, bytes]]:
+        """Return what was put and is not written yet, each channel's with its position."""
+        return [
             (channel, start, bytes(gathered))
             for channel, (start, gathered) in enumerate(zip(self._starts, self._gathered, strict=True))
             if gathered
         ]
+
+    def flush(self) -> None:
+        """Write what was put. What is before the first sample of the file is left out."""
+        pieces = self.unwritten()
         for channel, start, mulaw in pieces:
             self._starts[channel] = start + len(mulaw)
             self._gathered[channel].clear()
@@ -84,12 +108,42 @@ class WavFile:
         try:
             self.flush()
         finally:
-            size = self.samples * self._channels
             with contextlib.suppress(OSError):
-                # A full disk may have taken a part of the last write.
-                self._file.truncate(_HEADER.size + size + size % 2)
-                self._write_header()
+                self._end()
             self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
+
+    def _create(self) -> None:
+        # Not buffered: a full disk is then met by the write, and not again by each close.
+        self._file = open(self.path, "x+b", buffering=0, opener=open_private)  # noqa: SIM115
+        try:
+            self._write_header()
+        except OSError:
+            self._file.close()
+            self.path.unlink()
+            raise
+
+    def _take_over(self, after: Written) -> None:
+        with copy_over(self.path) as self._file:
+            channels, rate, samples = read_header(self._file.read(HEADER_SIZE) or b"")
+            if (channels, rate) != (self._channels, self._rate):
+                raise ValueError("its channels or its rate are others")
+            audio = os.fstat(self._file.fileno()).st_size - HEADER_SIZE
+            samples = min(samples, audio // channels)  # the machine may have died as well
+            if samples < after.samples:
+                raise ValueError("a part of its audio is missing")
+            self.origin = after.origin
+            self.samples = 0 if after.origin is None else samples
+            self._end()
+
+    def _end(self) -> None:
+        """Let the file end behind its last sample: a write may have come there in part."""
+        size = self.samples * self._channels
+        self._file.truncate(HEADER_SIZE + size + size % 2)
+        self._write_header()
 
     def _write_pieces(self, pieces: list[tuple[int, int, bytes]]) -> None:
         """Write audio, each piece with its channel and its position, in one go where it is close together."""
@@ -168,15 +222,3 @@ def read_header(data: bytes) -> Header:
     if not channels or not rate or size != samples * channels:
         raise ValueError("the header contradicts itself")
     return Header(channels, rate, samples)
-
-
-def write_all(file: FileIO, data: bytes | bytearray) -> None:
-    """Write `data` to a file that is not buffered. Raises `OSError`; a part may have been written."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-
-
-def open_private(path: str, flags: int) -> int:
-    """Open a file for `open`; a new one is for its owner only."""
-    return os.open(path, flags, 0o600)

@@ -4,9 +4,20 @@
 the oldest messages, one that raises gets nothing more; the call and the other consumers go on.
 """
 
+from typing import Any, NamedTuple
+
 from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
+
+
+class Checkpoint(NamedTuple):
+    """From where another worker can go on."""
+
+    state: Any
+    """What `resume` needs to know, as MessagePack has it: None, bool, int, float, str, bytes, list, dict."""
+    position: int | None = None
+    """From which position on the audio must come again; None: only what comes after this."""
 
 
 class Consumer:
@@ -60,3 +71,20 @@ class Consumer:
     def is_finished(self) -> bool:
         """Return whether what `stop` has begun is done; asked several times a second, until it is."""
         return True
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return from where another worker can go on; None: it begins anew, with what comes after this.
+
+        Only a worker asks, after `flush`, at most once a second (docs/redis.md).
+        """
+        return None
+
+    def resume(self, message: Start, state: Any) -> None:
+        """Called in place of `start` by a worker that takes over from one that has died or stopped.
+
+        `state` is that of the last `checkpoint`, None where there was none. What came after it comes again.
+        """
+        self.start(message)
+
+    def abandon(self) -> None:
+        """Called last in place of `stop` where another worker goes on: release all, write nothing."""

@@ -9,24 +9,27 @@ second of the call, and missing audio is silence.
 Where the payloads are not mu-law of one channel, nothing is decoded: they are kept as they came, in the order
 of their arrival, in a `.raw` file; of two tracks, in `-inbound.raw` and `-outbound.raw`. The JSON file names
 their format.
+
+A worker completes the files of one that has died, where they are in its folder. Else it begins a second part,
+`-part2`, whose JSON file says what it continues. What is noted of a call grows, and so it is not in the
+checkpoint but is read from the JSON file.
 """
 
 import contextlib
-import errno
-import json
 import logging
 import os
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from mediastreams.audio.raw import RawFile
-from mediastreams.audio.timeline import TrackTimeline
-from mediastreams.audio.wav import WavFile, open_private
-from mediastreams.consumers.base import Consumer
+from mediastreams.audio.files import TakenOverError
+from mediastreams.audio.wav import Written
+from mediastreams.consumers.account import Account, Continued
+from mediastreams.consumers.base import Checkpoint, Consumer
+from mediastreams.consumers.recording_files import Number, RecordingFiles
 from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript, webvtt
@@ -34,11 +37,10 @@ from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
+RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half a tick of the consumers
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
-_MAX_NOTED = 1000  # keys, and marks
-_MAX_LENGTH = 200  # characters of each
 _FIRST = 0.1  # seconds of audio: tracks begin a few ms apart, and the file begins with the first to begin
-_MAX_OF_A_NAME = 100  # streams of one SID that started in the same millisecond
+_MAX_APART = 1  # second by which a track may be behind the other where a part begins
 
 
 def unusable(folder: str) -> str | None:
@@ -49,6 +51,27 @@ def unusable(folder: str) -> str | None:
     if not path.is_dir():
         return f"{path} is not a folder"
     return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
+
+
+class _State(Struct):
+    """A checkpoint: what is written, and what is not in the account."""
+
+    number: tuple[int, int]
+    begin: int | None
+    """The position at which this recording begins; None: nothing is written."""
+    samples: int
+    """How many of them the WAV file has."""
+    raw: dict[Track, int]
+    """How many bytes are written of each track that is not decoded."""
+    unwritten: list[tuple[Track, int, bytes]]
+    """Audio that was put and is not written yet; less than 0.1 s."""
+    ends: dict[Track, int]
+    """The position behind the last sample of each track."""
+    noted: tuple[int, int, int]
+    """How many keys, marks and texts the account has."""
+    before: int
+    """How many samples of the stream are in the parts before."""
+    continues: Continued | None
 
 
 class Recording(Consumer):
@@ -63,54 +86,70 @@ class Recording(Consumer):
     def __init__(self, stream: Stream, folder: str) -> None:
         super().__init__(stream)
         self._folder = Path(folder)
-        self._path = self._folder  # of the WAV file, or where it would be
-        self._wav: WavFile | None = None
-        self._raw: dict[Track, RawFile] = {}
+        self._files = RecordingFiles(self._folder, stream, [])
+        self._account = Account(stream, self._files)
         self._came = 0  # bytes of audio
-        self._error: str | None = None  # why it has ended before its time
         self._channels: dict[Track, int] = {}
-        self._end = 0  # the position behind the last sample
-        self._transcripts: list[Transcript] = []
+        self._ends: dict[Track, int] = {}  # the position behind each track's last sample
         self._saved_transcripts = 0  # how many of them are in the file
-        self._dtmf: list[tuple[str, int]] = []  # each key with its position
-        self._marks: list[tuple[str, int]] = []
+        self._noted = self._account.noted  # how much is in the account
         self._logged: set[str] = set()
 
     def start(self, message: Start) -> None:
         """Create the files."""
-        if not _STREAM_SID.fullmatch(message.stream_sid):
-            logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
-            return
-        tracks = [name for name in ("inbound", "outbound") if name in message.start.tracks] or ["inbound"]
-        self._channels = {name: channel for channel, name in enumerate(tracks)}
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._create(message.stream_sid)
-        except OSError as error:
-            why = f"RECORDINGS_DIR={str(self._folder)!r} cannot be used: {error.strerror}"
-            logger.error("Stream %s: not recorded, %s", self.stream.name, why)
-            return
-        self._save_metadata()
+        self._begin(message, None)
+
+    def resume(self, message: Start, state: Any) -> None:
+        """Go on with the files of the worker that has written `state`, or with a further part."""
+        known = None
+        if state is not None:
+            try:
+                known = msgspec.convert(state, _State)
+            except msgspec.ValidationError as error:
+                why = printable(str(error))
+                logger.warning("Stream %s: its checkpoint cannot be read: %s", self.stream.name, why)
+        self._begin(message, known)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return what is written; None where the recording has ended before its time, or has not begun."""
+        files, account = self._files, self._account
+        if not files.audio or account.error is not None:
+            return None
+        if account.noted != self._noted:
+            self._save_account()
+        tracks, wav = list(self._channels), files.wav
+        state = _State(
+            number=files.number,
+            begin=wav.origin if wav else account.begin if self._ends else None,
+            samples=wav.samples if wav else 0,
+            raw={track: file.size for track, file in files.raw.items()},
+            unwritten=[(tracks[n], position, audio) for n, position, audio in wav.unwritten()] if wav else [],
+            ends=self._ends,
+            noted=self._noted,
+            before=account.before,
+            continues=account.continues,
+        )
+        return Checkpoint(msgspec.to_builtins(state, builtin_types=(bytes,)))
 
     def media(self, message: Media) -> None:
         """Keep a payload that is not decoded."""
         media = message.media
-        if not self._raw or self._error is not None or not self._is_announced(media.track):
+        if not self._files.raw or self._account.error is not None or not self._is_announced(media.track):
             return
-        self._end = max(self._end, media.timestamp)
+        self._ends[media.track] = max(self._ends.get(media.track, 0), media.timestamp)
         try:
-            self._raw[media.track].put(media.payload)
+            self._files.raw[media.track].put(media.payload)
         except OSError as error:
             self._give_up(error)
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Put the audio at its position."""
-        wav = self._wav
-        if wav is None or self._error is not None or not self._is_announced(track):
+        wav = self._files.wav
+        if wav is None or self._account.error is not None or not self._is_announced(track):
             return
         if wav.origin is not None and position < wav.origin:
             self._log_once(f"audio of {track} from before the recording began is left out")
-        self._end = max(self._end, position + len(payload))
+        self._ends[track] = max(self._ends.get(track, 0), position + len(payload))
         self._came += len(payload)
         try:
             wav.put(self._channels[track], position, payload)
@@ -119,57 +158,104 @@ class Recording(Consumer):
 
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
-        if len(self._dtmf) < _MAX_NOTED:
-            self._dtmf.append((message.dtmf.shown[:_MAX_LENGTH], self._end))
+        self._account.dtmf(message, self._end)
 
     def mark(self, message: Mark) -> None:
         """Note the mark and when it came back."""
-        if len(self._marks) < _MAX_NOTED:
-            self._marks.append((message.mark.name[:_MAX_LENGTH], self._end))
+        self._account.mark(message, self._end)
 
     def transcript(self, transcript: Transcript) -> None:
         """Keep a final text."""
         if transcript.final and transcript.text:
-            self._transcripts.append(transcript)
+            self._account.transcript(transcript)
 
     def flush(self) -> None:
         """Write the audio and the transcripts that have come."""
-        if not self._files() or self._error is not None:
+        if not self._files.audio or self._account.error is not None:
             return
-        wav = self._wav
+        wav = self._files.wav
         if wav and wav.origin is None and self._came < _FIRST * self.stream.rate * len(self._channels):
             return
         try:
-            for file in self._files():
-                file.flush()
+            self._files.flush()
         except OSError as error:
             self._give_up(error)
         self._save_transcripts()
 
     def stop(self) -> None:
         """Write the rest, and the JSON file as it is at the end."""
-        if not self._files():
+        files, stream = self._files, self.stream
+        if not files.audio:
             return
-        if self._error is None:
+        if self._account.error is None:
             try:
-                for file in self._files():
-                    file.close()
+                files.close()
             except OSError as error:
                 self._give_up(error)
         self._save_transcripts()
-        self._save_metadata()
-        if self._error is not None:
+        self._save_account()
+        if self._account.error is not None or files.is_replaced:
             return
-        stream = self.stream
-        if self._wav:
-            seconds = self._wav.samples / stream.rate
-            logger.info("Stream %s: %.2f s recorded in %s", stream.name, seconds, self._path)
-        for raw in self._raw.values():
+        if files.wav:
+            seconds = files.wav.samples / stream.rate
+            logger.info("Stream %s: %.2f s recorded in %s", stream.name, seconds, files.wav.path)
+        for raw in files.raw.values():
             encoding = printable(stream.media_format.encoding)
             logger.info("Stream %s: %d bytes of %s kept in %s", stream.name, raw.size, encoding, raw.path)
 
-    def _files(self) -> list[WavFile | RawFile]:
-        return [self._wav] if self._wav else list(self._raw.values())
+    def abandon(self) -> None:
+        """Close the files as they are."""
+        self._files.abandon()
+
+    @property
+    def _end(self) -> int:
+        return max(self._ends.values(), default=0)
+
+    def _begin(self, message: Start, state: _State | None) -> None:
+        """Create the files; with a state, go on with those that it tells of."""
+        if not _STREAM_SID.fullmatch(message.stream_sid):
+            logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
+            return
+        tracks = [name for name in ("inbound", "outbound") if name in message.start.tracks] or ["inbound"]
+        self._channels = {name: channel for channel, name in enumerate(tracks)}
+        self._files.tracks = tracks
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if state is None:
+                self._files.create()
+            else:
+                self._go_on(state)
+        except TakenOverError:
+            logger.warning("Stream %s: not recorded, another worker has taken it over", self.stream.name)
+            return
+        except OSError as error:
+            why = f"RECORDINGS_DIR={str(self._folder)!r} cannot be used: {error.strerror}"
+            logger.error("Stream %s: not recorded, %s", self.stream.name, why)
+            return
+        self._save_account()
+
+    def _go_on(self, state: _State) -> None:
+        """Complete the files of the worker before; where they cannot be completed, begin the next part."""
+        files, account, stream = self._files, self._account, self.stream
+        number, began = Number(*state.number), state.begin or 0
+        if files.take_over(number, Written(state.begin, state.samples), state.raw):
+            account.before, account.continues = state.before, state.continues
+            account.known_begin = state.begin
+            if not account.read(state.noted):
+                self._log_once("what was noted before the takeover is missing: its account cannot be read")
+        else:
+            begin, before, ends = began, files.name, state.ends.values()
+            files.create(number)
+            if state.begin is not None and ends:
+                account.known_begin = begin = max(min(ends), max(ends) - _MAX_APART * stream.rate)
+                if files.wav:
+                    files.wav.origin = begin
+            account.before = state.before + begin - began
+            account.continues = Continued(before, round((begin - began) / stream.rate, 3))
+            logger.info("Stream %s: %s continues %s", stream.name, files.name, before)
+        self._ends = state.ends
+        for track, position, audio in state.unwritten:
+            self.audio(track, position, audio)
 
     def _is_announced(self, track: Track) -> bool:
         if track in self._channels:
@@ -177,39 +263,11 @@ class Recording(Consumer):
         self._log_once(f"{track} is not among its tracks, not recorded")
         return False
 
-    def _create(self, stream_sid: str) -> None:
-        started_at = self.stream.started_at
-        assert started_at is not None
-        name = f"{started_at:%Y%m%dT%H%M%S}.{started_at.microsecond // 1000:03}Z-{stream_sid}"
-        for n in range(1, _MAX_OF_A_NAME + 1):
-            path = self._folder / f"{name if n == 1 else f'{name}-{n}'}.wav"
-            with contextlib.suppress(FileExistsError):
-                if self.stream.media_format.is_decodable:
-                    self._wav = WavFile(path, len(self._channels), self.stream.rate)
-                else:
-                    self._raw = self._create_raw(path.stem)
-                self._path = path
-                return
-        raise FileExistsError(errno.EEXIST, f"{_MAX_OF_A_NAME} files of this name are there already")
-
-    def _create_raw(self, name: str) -> dict[Track, RawFile]:
-        raw: dict[Track, RawFile] = {}
-        for track in self._channels:
-            suffix = f"-{track}" if len(self._channels) > 1 else ""
-            try:
-                raw[track] = RawFile(self._folder / f"{name}{suffix}.raw")
-            except OSError:
-                for file in raw.values():
-                    file.close()
-                    file.path.unlink()
-                raise
-        return raw
-
     def _give_up(self, error: OSError) -> None:
-        self._error = error.strerror or str(error)
-        path = self._path if self._wav else next(iter(self._raw.values())).path
-        logger.error("Stream %s: the recording %s ends: %s", self.stream.name, path, self._error)
-        for file in self._files():
+        self._account.error = error.strerror or str(error)
+        path = self._files.audio[0].path
+        logger.error("Stream %s: the recording %s ends: %s", self.stream.name, path, self._account.error)
+        for file in self._files.audio:
             with contextlib.suppress(OSError):
                 file.close()
 
@@ -218,82 +276,24 @@ class Recording(Consumer):
             self._logged.add(text)
             logger.log(level, "Stream %s: %s", self.stream.name, text)
 
-    def _seconds(self, position: int) -> float:
-        """Return where in the file a position is, in seconds to the millisecond; 0.0 before its beginning."""
-        if self._wav:
-            origin = self._wav.origin or 0
-        else:
-            origin = min((track.first for track in list(self.stream.tracks.values())), default=0)
-        return self._rounded(max(position - origin, 0))
-
     def _save_transcripts(self) -> None:
-        if len(self._transcripts) > self._saved_transcripts:
-            self._save(".vtt", webvtt(self._transcripts))
-            self._saved_transcripts = len(self._transcripts)
+        transcripts = self._account.transcripts
+        if len(transcripts) > self._saved_transcripts:
+            self._save(".vtt", webvtt(transcripts))
+            self._saved_transcripts = len(transcripts)
 
-    def _save_metadata(self) -> None:
-        self._save(".json", json.dumps(self._metadata(), indent=2, ensure_ascii=False) + "\n")
+    def _save_account(self) -> None:
+        self._save(".json", self._account.to_json())
+        self._noted = self._account.noted
 
     def _save(self, suffix: str, text: str) -> None:
-        """Replace the file of this suffix, completely or not at all."""
-        path = self._path.with_suffix(suffix)
-        draft = self._path.with_suffix(f"{suffix}.part")
+        files = self._files
+        if files.is_replaced:
+            self._log_once(f"another worker has taken {files.audio[0].path} over, nothing more is written")
+            return
         try:
-            draft.unlink(missing_ok=True)  # what a crash has left, or somebody has put there
-            with open(draft, "xb", opener=open_private) as file:
-                # A peer's words may hold half of a surrogate pair, which has no UTF-8.
-                file.write(text.encode(errors="backslashreplace"))
-            draft.replace(path)
+            files.save(suffix, text)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            if self._error is None:  # else it has been logged that there is no room
+            if self._account.error is None:  # else it has been logged that there is no room
+                path = files.path(suffix)
                 self._log_once(f"{path} cannot be written: {error.strerror}", logging.ERROR)
-
-    def _metadata(self) -> dict[str, Any]:
-        stream, wav = self.stream, self._wav
-        assert stream.start is not None
-        start = stream.start.start
-        tracks = list(stream.tracks.items())
-        return {
-            "streamSid": start.stream_sid,
-            "callSid": start.call_sid,
-            "accountSid": start.account_sid,
-            "tracks": start.tracks,
-            "mediaFormat": msgspec.to_builtins(start.media_format),
-            "customParameters": start.custom_parameters,
-            "start": _utc(stream.started_at),
-            "end": _utc(stream.ended_at),
-            "ended": stream.ending or None,
-            "recording": self._path.name if wav else None,
-            "raw": {track: file.path.name for track, file in self._raw.items()},
-            "duration": self._rounded(wav.samples) if wav else round(stream.seconds, 3),
-            "error": self._error,
-            "messages": {name: getattr(stream, name) for name in ("received", "lost", "late", "bad")},
-            "media": {name: self._media(track) for name, track in tracks if name in self._channels},
-            "lost": [
-                {"sequenceNumber": numbers.start, "messages": len(numbers), "at": self._seconds(position)}
-                for numbers, position in stream.losses
-            ],
-            "dtmf": [{"digit": digit, "at": self._seconds(position)} for digit, position in self._dtmf],
-            "marks": [{"name": name, "at": self._seconds(position)} for name, position in self._marks],
-            "transcripts": [
-                {"track": t.track, "text": t.text, "start": round(t.start, 3), "end": round(t.end, 3)}
-                for t in self._transcripts
-            ],
-        }
-
-    def _media(self, track: TrackTimeline) -> dict[str, Any]:
-        counts: dict[str, Any] = {"chunks": track.chunks, "bytes": track.bytes}
-        if not self.stream.media_format.is_decodable:
-            return counts
-        gaps = [{"at": self._seconds(gap.start), "duration": self._rounded(len(gap))} for gap in track.gaps]
-        return {**counts, "missing": self._rounded(track.missing), "gaps": gaps}
-
-    def _rounded(self, samples: int) -> float:
-        """Return so many samples in seconds, to the millisecond."""
-        return round(samples / self.stream.rate, 3)
-
-
-def _utc(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,9 +5,12 @@ import shutil
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from mediastreams.consumers.base import Consumer
-from mediastreams.protocol.messages import Track
+import msgspec
+
+from mediastreams.consumers.base import Checkpoint, Consumer
+from mediastreams.protocol.messages import Start, Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 from mediastreams.terminal import Console
@@ -17,6 +20,7 @@ from mediastreams.transcription.process_engine import EngineProcess, Recognition
 logger = logging.getLogger(__name__)
 
 FINAL_SECONDS = 2.5  # for the last texts, at the end of a stream; less than consumers are waited for
+_MAX_AGAIN = 30  # seconds of audio that a worker recognises again
 
 
 class TranscriptDisplay(Consumer):
@@ -47,6 +51,8 @@ class Transcriber(Consumer):
 
     `publish` gets each transcript, in a thread of the engine's. `on_unheard` gets how many seconds of a track
     were not recognised, in this consumer's thread.
+
+    A worker that takes over recognises again what had no final text at the checkpoint.
     """
 
     def __init__(
@@ -62,9 +68,30 @@ class Transcriber(Consumer):
         self._on_unheard = on_unheard
         self._tracks: dict[Track, Recognition] = {}
         self._until = 0.0
+        self._heard: dict[Track, int] = {}  # the position before which each track's words are known
+        self._end = 0  # the position behind the last sample
+
+    def resume(self, message: Start, state: Any) -> None:
+        """Begin each track behind its last final text."""
+        try:
+            self._heard = msgspec.convert(state or {}, dict[Track, int])
+        except msgspec.ValidationError as error:
+            why = printable(str(error))
+            logger.warning("Stream %s: its checkpoint cannot be read: %s", self.stream.name, why)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return for each track where its audio has no final text yet, at most the latest 30 s."""
+        earliest = self._end - _MAX_AGAIN * self.stream.rate
+        state = {track: max(position, earliest) for track, position in self._heard.copy().items()}
+        return Checkpoint(state, min(state.values(), default=None))
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Add the audio to its track's."""
+        left_out = max(self._heard.setdefault(track, position) - position, 0)
+        position, payload = position + left_out, payload[left_out:]
+        if not payload:
+            return
+        self._end = max(self._end, position + len(payload))
         recognition = self._tracks.get(track)
         if recognition is None:
             name = f"Stream {self.stream.name}, {track}"
@@ -98,8 +125,16 @@ class Transcriber(Consumer):
             self._on_unheard(recognition.dropped)
         return not self._tracks
 
+    def abandon(self) -> None:
+        """End the recognition; what is still to come is left out."""
+        tracks, self._tracks = self._tracks, {}
+        for recognition in tracks.values():
+            recognition.finish()
+
     def _on_text(self, track: Track, text: str, final: bool, start: int, end: int, lag: float) -> None:
         if track in self._tracks:
             first = min(timeline.first for timeline in list(self.stream.tracks.values()))
             begin, stop = (max(position - first, 0) / self.stream.rate for position in (start, end))
+            if final:
+                self._heard[track] = max(self._heard[track], end)
             self._publish(Transcript(track, text, final, begin, stop, lag))

@@ -24,7 +24,7 @@ _BLOCK = 4 * 2**20  # bytes of audio that are read at once
 _YIELD_EVERY = 500  # names of files
 _YIELD_SECONDS = 0.0001
 _FILE = re.compile(
-    r"(?P<name>(?P<time>\d{8}T\d{6}\.\d{3}Z)-(?P<sid>MZ[0-9a-fA-F]{32})(?:-\d+)?)"
+    r"(?P<name>(?P<time>\d{8}T\d{6}\.\d{3}Z)-(?P<sid>MZ[0-9a-fA-F]{32})(?:-\d+)?(?:-part\d+)?)"
     r"(?P<suffix>\.wav|\.vtt|\.json|(?:-inbound|-outbound)?\.raw)"
 )
 

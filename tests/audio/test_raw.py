@@ -44,3 +44,56 @@ def test_it_is_for_its_owner_only_and_never_another_file(path):
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
         RawFile(path)
+
+
+class TestTakeover:
+    def left(self, path, data):
+        """Let a process write a file and die."""
+        raw = RawFile(path)
+        raw.put(data)
+        raw.close()
+
+    def test_it_goes_on_where_the_checkpoint_was(self, path):
+        self.left(path, b"one two")
+        raw = RawFile(path, 4)
+        assert raw.size == 4
+        assert path.read_bytes() == b"one "
+        raw.put(b"2")
+        assert raw.size == 5
+        raw.close()
+        assert path.read_bytes() == b"one 2"
+
+    def test_all_of_it_was_written(self, path):
+        self.left(path, b"one ")
+        raw = RawFile(path, 4)
+        raw.put(b"two")
+        raw.close()
+        assert path.read_bytes() == b"one two"
+
+    def test_nothing_was_written(self, path):
+        self.left(path, b"not in the checkpoint")
+        raw = RawFile(path, 0)
+        raw.put(b"one")
+        raw.close()
+        assert path.read_bytes() == b"one"
+
+    def test_one_that_has_less(self, path):
+        self.left(path, b"one")
+        with pytest.raises(ValueError, match=r"^a part of its audio is missing$"):
+            RawFile(path, 4)
+        assert path.read_bytes() == b"one"
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_the_process_before_notices_it(self, path):
+        before = RawFile(path)
+        assert not before.is_replaced
+        after = RawFile(path, 0)
+        assert before.is_replaced
+        assert not after.is_replaced
+        before.put(b"before")
+        before.close()
+        assert before.is_replaced
+        after.put(b"after")
+        after.close()
+        assert not after.is_replaced
+        assert path.read_bytes() == b"after"

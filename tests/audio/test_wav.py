@@ -13,7 +13,7 @@ from support.server import ROOT, SECONDS, run
 from support.sound import channels_of, plain
 
 from mediastreams.audio import mulaw
-from mediastreams.audio.wav import HEADER_SIZE, Header, WavFile, read_header
+from mediastreams.audio.wav import HEADER_SIZE, Header, WavFile, Written, read_header
 
 SECOND = bytes(range(256)) * 31 + bytes(range(64))
 
@@ -22,8 +22,8 @@ SECOND = bytes(range(256)) * 31 + bytes(range(64))
 def new(tmp_path):
     with contextlib.ExitStack() as stack:
 
-        def new(channels=1, rate=8000):
-            wav = WavFile(tmp_path / "call.wav", channels, rate)
+        def new(channels=1, rate=8000, after=None):
+            wav = WavFile(tmp_path / "call.wav", channels, rate, after)
             stack.callback(wav._file.close)
             return wav
 
@@ -287,6 +287,131 @@ class TestWhileItGrows:
         assert (result.stdout, result.stderr) == ("File too large\n", "")
         assert channels_of(tmp_path / "call.wav") == [b"\x01" * 8000]
         assert (tmp_path / "call.wav").stat().st_size == 58 + 8000
+
+
+class TestUnwritten:
+    def test_it_is_what_the_next_flush_writes(self, new):
+        wav = new(2)
+        assert wav.unwritten() == []
+        wav.put(1, 100, SECOND[:10])
+        assert wav.unwritten() == [(1, 100, SECOND[:10])]
+        wav.put(1, 110, SECOND[10:20])
+        wav.put(0, 95, SECOND[:7])
+        assert wav.unwritten() == [(0, 95, SECOND[:7]), (1, 100, SECOND[:20])]
+        wav.flush()
+        assert wav.unwritten() == []
+        assert wav.origin == 95
+
+    def test_an_origin_that_is_known_stays(self, new, path):
+        wav = new()
+        wav.origin = 90
+        wav.put(0, 95, b"\x01" * 5)
+        wav.close()
+        assert wav.origin == 90
+        assert path.read_bytes()[58:] == mulaw.SILENCE * 5 + b"\x01" * 5
+
+
+class TestTakeover:
+    @pytest.mark.parametrize("channels", [1, 2])
+    @pytest.mark.parametrize("samples", [1, 7, 7900])
+    @pytest.mark.parametrize("more", [0, 1, 3])
+    def test_it_goes_on_with_what_was_written(self, new, path, channels, samples, more):
+        """With all of it, also with what came after the checkpoint."""
+        wav = new(channels)
+        for channel in range(channels):
+            wav.put(channel, 100, SECOND[: samples + more])
+        wav.flush()
+        whole = path.read_bytes()
+        after = new(channels, after=Written(100, samples))
+        assert (after.origin, after.samples) == (100, samples + more)
+        assert path.read_bytes() == whole
+        for channel in range(channels):
+            after.put(channel, 100 + samples, SECOND[samples : samples + more])  # again
+            after.put(channel, 100 + samples + more, b"\x05" * 9)
+        after.close()
+        expected = plain(SECOND[: samples + more]) + b"\x05" * 9
+        assert channels_of(path) == [expected] * channels
+        size = (samples + more + 9) * channels
+        assert path.stat().st_size == HEADER_SIZE + size + size % 2
+
+    def test_what_the_process_before_writes_changes_nothing(self, new, path):
+        before = new()
+        before.put(0, 0, SECOND)
+        before.flush()
+        assert not before.is_replaced
+        after = new(after=Written(0, 8000))
+        before.put(0, 0, bytes(20_000))
+        before.close()
+        assert path.read_bytes()[58:] == SECOND
+        assert (before.is_replaced, after.is_replaced) == (True, False)
+        assert (before.path, after.path) == (path, path)
+
+    def test_where_nothing_was_written_it_begins_anew(self, new, path):
+        """Audio came after the checkpoint, so that where it begins is not known."""
+        wav = new(2)
+        wav.put(0, 500, SECOND)
+        wav.flush()
+        wav = new(2, after=Written(None, 0))
+        assert (wav.origin, wav.samples) == (None, 0)
+        assert path.stat().st_size == HEADER_SIZE
+        assert read_header(path.read_bytes()) == Header(2, 8000, 0)
+        wav.put(1, 400, SECOND[:99])
+        wav.close()
+        assert wav.origin == 400
+        assert channels_of(path) == [mulaw.SILENCE * 99, plain(SECOND[:99])]
+
+    def test_it_died_while_it_wrote(self, new, path):
+        """Behind what the header counts there is a part of the next write."""
+        wav = new(2)
+        for channel in (0, 1):
+            wav.put(channel, 0, SECOND[:100])
+        wav.flush()
+        with open(path, "ab") as file:
+            file.write(b"\x01" * 77)
+        wav = new(2, after=Written(0, 90))
+        assert path.stat().st_size == HEADER_SIZE + 200
+        wav.put(0, 150, b"\x02")
+        wav.close()
+        left, right = channels_of(path)
+        assert left == plain(SECOND[:100]) + mulaw.SILENCE * 50 + b"\x02"
+        assert right == plain(SECOND[:100]) + mulaw.SILENCE * 51
+
+    def test_the_machine_died_and_the_audio_is_shorter_than_the_header_says(self, new, path):
+        wav = new(2)
+        for channel in (0, 1):
+            wav.put(channel, 0, SECOND[:100])
+        wav.flush()
+        with open(path, "r+b") as file:
+            file.truncate(HEADER_SIZE + 191)
+        there = path.read_bytes()
+        with pytest.raises(ValueError, match=r"^a part of its audio is missing$"):
+            new(2, after=Written(0, 96))
+        assert path.read_bytes() == there
+        wav = new(2, after=Written(0, 95))
+        assert wav.samples == 95
+        assert read_header(path.read_bytes()) == Header(2, 8000, 95)
+        assert path.read_bytes()[HEADER_SIZE:] == there[HEADER_SIZE:][:190]
+
+    @pytest.mark.parametrize(("channels", "rate"), [(1, 8000), (2, 16000)])
+    def test_of_another_kind(self, new, path, channels, rate):
+        new(2)
+        there = path.read_bytes()
+        with pytest.raises(ValueError, match=r"^its channels or its rate are others$"):
+            new(channels, rate, Written(0, 0))
+        assert path.read_bytes() == there
+
+    @pytest.mark.parametrize("data", [b"", b"RIFF", bytes(100)])
+    def test_what_is_no_wav_file(self, new, path, data):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"^(the header is cut off|this is not a WAV file)"):
+            new(after=Written(0, 0))
+        assert path.read_bytes() == data
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_without_a_file(self, new, path):
+        with pytest.raises(FileNotFoundError):
+            new(after=Written(0, 0))
+        assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 from mediastreams.audio import mulaw
 from mediastreams.audio.wav import WavFile
 from mediastreams.config import Settings
-from mediastreams.consumers import recording as module
+from mediastreams.consumers import recording_files as module
 from mediastreams.consumers.recording import Recording
 from mediastreams.protocol.messages import (
     Mark,
@@ -380,6 +380,7 @@ class TestMetadata:
             "ended": "stop",
             "recording": path.name,
             "raw": {},
+            "continues": None,
             "duration": 2.0,
             "error": None,
             "messages": {"received": 205, "lost": 0, "late": 0, "bad": 1},

@@ -6,7 +6,10 @@ from dataclasses import replace
 import pytest
 from support.streams import SID, FakeConnection, media, start
 
+from mediastreams.cluster.entries import Announced, MediaItem, StateItem, TrackState
+from mediastreams.cluster.stream import RemoteStream
 from mediastreams.config import Settings
+from mediastreams.consumers.base import Checkpoint
 from mediastreams.protocol.messages import MediaFormat
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
@@ -255,3 +258,116 @@ class TestMetrics:
         call.transcriber.stop()
         assert call.transcriber.is_finished()
         assert call.unheard == [1.5]
+
+
+class Worker:
+    """A transcriber in a worker: what it gets is what a server has published."""
+
+    def __init__(self, state=None, tracks=("inbound", "outbound")):
+        message = start(tracks=tracks)
+        self.engine = FakeEngine()
+        self.published = []
+        self.stream = RemoteStream(Announced("1", "s", 0.0, 30.0, message))
+        self.transcriber = Transcriber(self.stream, self.engine, self.published.append, lambda seconds: None)
+        if state is None:
+            self.transcriber.start(message)
+        else:
+            self.transcriber.resume(message, state)
+
+    def say(self, begin, end, track="inbound", first=1000):
+        """Hand over an entry with a track's audio between two positions."""
+        for position in range(begin, end, 160):
+            item = MediaItem(1, track, 1, position // 8, sound(position, min(position + 160, end)), position)
+            self.stream.hand_over(item, self.transcriber)
+        state = TrackState(first, end, 1, end - begin, 0)
+        self.stream.hand_over(StateItem(1, 0, 0, 0, {track: state}), self.transcriber)
+        self.transcriber.flush()
+
+    @property
+    def texts(self):
+        return [replace(transcript, lag=0.0) for transcript in self.published if transcript.final]
+
+
+def sound(begin, end):
+    """Return audio that tells where it is from."""
+    return bytes(position // 7 % 251 for position in range(begin, end))
+
+
+class TestTakeover:
+    def test_before_any_audio_there_is_nothing_to_come_again(self):
+        assert Worker().transcriber.checkpoint() == Checkpoint({}, None)
+
+    def test_without_a_final_text_a_track_comes_again_as_a_whole(self):
+        worker = Worker()
+        worker.say(1000, 17000)
+        worker.engine.tell(0, "hel", False, 0.5, 1.0)
+        assert worker.transcriber.checkpoint() == Checkpoint({"inbound": 1000}, 1000)
+
+    def test_what_has_its_final_text_does_not(self):
+        worker = Worker()
+        worker.say(1000, 17000)
+        worker.engine.tell(0, "hello", True, 0.5, 1.0)
+        assert worker.transcriber.checkpoint() == Checkpoint({"inbound": 9000}, 9000)
+        worker.engine.tell(0, "", True, 0.5, 0.75)  # its end is before the last one's
+        assert worker.transcriber.checkpoint() == Checkpoint({"inbound": 9000}, 9000)
+
+    def test_the_position_is_that_of_the_track_that_is_behind(self):
+        worker = Worker()
+        worker.say(1000, 17000)
+        worker.say(1080, 17000, "outbound")
+        worker.engine.tell(0, "hello", True, 0.5, 1.0)
+        worker.engine.tell(1, "hi", True, 0.0, 0.5)
+        assert worker.transcriber.checkpoint() == Checkpoint({"inbound": 9000, "outbound": 5080}, 5080)
+
+    def test_at_most_30_s_come_again(self):
+        """Also of a track of which nothing has come for long."""
+        worker = Worker()
+        worker.say(1000, 1160, "outbound")
+        worker.say(1000, 241_000)
+        assert worker.transcriber.checkpoint().position == 1000
+        worker.say(241_000, 250_001)
+        state = {"inbound": 10_001, "outbound": 10_001}
+        assert worker.transcriber.checkpoint() == Checkpoint(state, 10_001)
+
+    def test_each_track_begins_behind_its_last_final_text(self):
+        """And the texts have the times that they would have had without the takeover."""
+        state, position = {"inbound": 9000, "outbound": 5085}, 5085
+        worker = Worker(state)
+        worker.say(1000 + 160 * 25, 17000)  # whole chunks, from the one that has the position
+        worker.say(1080 + 160 * 25, 17000, "outbound", first=1080)
+        assert worker.transcriber.checkpoint() == Checkpoint(state, position)
+        assert worker.engine.fed == [sound(9000, 17000), sound(5085, 17000)]
+        worker.engine.tell(0, "again", True, 0.5, 1.0)
+        worker.engine.tell(1, "me too", True, 0.0, 0.25)
+        assert worker.texts == [
+            Transcript("inbound", "again", True, (9000 + 4000 - 1000) / 8000, (9000 + 8000 - 1000) / 8000),
+            Transcript("outbound", "me too", True, (5085 - 1000) / 8000, (5085 + 2000 - 1000) / 8000),
+        ]
+        assert worker.transcriber.checkpoint() == Checkpoint({"inbound": 17000, "outbound": 7085}, 7085)
+
+    def test_a_track_that_is_not_in_the_checkpoint_is_heard_from_its_beginning(self):
+        worker = Worker({"inbound": 9000})
+        worker.say(5000, 9000)
+        worker.say(5000, 9000, "outbound")
+        assert worker.engine.fed == [sound(5000, 9000)]
+        assert worker.engine.name == f"Stream {SID}, outbound"
+
+    def test_a_checkpoint_goes_on_from_the_one_before(self):
+        """A worker that dies at once loses nothing."""
+        worker = Worker({"inbound": 9000, "outbound": 8000})
+        assert worker.transcriber.checkpoint() == Checkpoint({"inbound": 9000, "outbound": 8000}, 8000)
+
+    @pytest.mark.parametrize("state", [[1], {"inbound": "x"}, {"third": 1}, 7])
+    def test_a_checkpoint_that_cannot_be_read(self, state, caplog):
+        worker = Worker(state)
+        worker.say(1000, 9000)
+        assert worker.engine.fed == [sound(1000, 9000)]
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"Stream {SID}: its checkpoint cannot be read: ")
+
+    def test_none_begins_anew(self, caplog):
+        worker = Worker()
+        worker.transcriber.resume(worker.stream.start, None)
+        worker.say(1000, 9000)
+        assert worker.engine.fed == [sound(1000, 9000)]
+        assert caplog.records == []

@@ -97,6 +97,28 @@ class TestNewest:
         assert [row["name"] for row in recordings.newest()["recordings"]] == [f"{NAME}-2", NAME]
         assert {row["streamSid"] for row in recordings.newest()["recordings"]} == {SID}
 
+    def test_the_parts_of_one_that_workers_have_taken_over(self, recordings, tmp_path):
+        names = [f"{NAME}-part2", f"{NAME}-part10", f"{NAME}-2-part2"]
+        for name in names:
+            write_wav(tmp_path / f"{name}.wav", bytes(8000))
+            write_json(tmp_path, name, tracks=["outbound"])
+        rows = {row["name"]: row for row in recordings.newest()["recordings"]}
+        assert rows.keys() == set(names)
+        assert {(row["streamSid"], row["duration"]) for row in rows.values()} == {(SID, 1.0)}
+        for name in names:
+            with recordings.open(f"{name}.wav") as file:
+                assert file.size == wav.HEADER_SIZE + 8000
+            assert recordings.peaks(name)["tracks"] == ["outbound"]
+
+    def test_a_part_of_what_is_not_decoded(self, recordings, tmp_path):
+        for suffix in ("-part2.raw", "-part3-inbound.raw"):
+            (tmp_path / f"{NAME}{suffix}").write_bytes(bytes(7))
+        rows = recordings.newest()["recordings"]
+        assert [(row["name"], row["files"]) for row in rows] == [
+            (f"{NAME}-part3", {"-inbound.raw": 7}),
+            (f"{NAME}-part2", {"raw": 7}),
+        ]
+
     def test_one_that_is_being_recorded(self, recordings, tmp_path):
         with writing(tmp_path / f"{NAME}.wav", bytes(8000)) as file:
             write_json(tmp_path, ended=None, end=None, duration=0.0)
@@ -143,6 +165,9 @@ class TestNewest:
             f"{NAME}.wav\n",
             f"{NAME}-x.wav",
             f"{NAME}-inbound.wav",
+            f"{NAME}-part.wav",
+            f"{NAME}-part2-2.wav",
+            f"{NAME}.wav.0123456789abcdef.part",
             NAME,
         ],
     )

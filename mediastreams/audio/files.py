@@ -1,0 +1,93 @@
+"""Files that are written while they grow: for their owner only, and taken over from a process that has died.
+
+That one may have been suspended only, and go on to write. So the file is not opened but copied, and the copy
+takes its name: what the other one writes then has no name any more.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from mediastreams.exceptions import MediaStreamsError
+
+_AT_ONCE = 2**20  # bytes that are read
+_COPIED_AT_ONCE = 2**30  # by the system
+_SUFFIX = ".part"
+
+
+class TakenOverError(MediaStreamsError):
+    """Another process has begun to take the same file over, later than this one."""
+
+
+@contextlib.contextmanager
+def copy_over(path: Path) -> Iterator[FileIO]:
+    """Give a copy of a file, to be read and written; as the block ends, it replaces the file.
+
+    Where the block raises there is no copy any more, and the file stays as it is. One that another process
+    is making is removed, which so cannot replace the file any more.
+
+    Raises `OSError` where the file cannot be copied, `FileNotFoundError` where there is none, and
+    `TakenOverError` where another process came later.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for name in os.listdir(path.parent):
+        if name.startswith(f"{path.name}.") and name.endswith(_SUFFIX):
+            path.with_name(name).unlink(missing_ok=True)
+    draft = path.with_name(f"{path.name}.{os.urandom(8).hex()}{_SUFFIX}")
+    file = open(draft, "x+b", buffering=0, opener=open_private)  # noqa: SIM115
+    try:
+        _copy(path, file)
+        file.seek(0)
+        yield file
+        try:
+            draft.replace(path)
+        except FileNotFoundError:
+            raise TakenOverError from None
+    except BaseException:
+        file.close()
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def identity(file: FileIO) -> tuple[int, int]:
+    """Return what distinguishes an open file from every other one, whatever its name is."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def is_replaced(path: Path, known: tuple[int, int]) -> bool:
+    """Return whether another file is at `path` than the one of this identity; False where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) != known
+
+
+def write_all(file: FileIO, data: bytes | bytearray) -> None:
+    """Write `data` to a file that is not buffered. Raises `OSError`; a part may have been written."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file for `open`; a new one is for its owner only."""
+    return os.open(path, flags, 0o600)
+
+
+def _copy(path: Path, copy: FileIO) -> None:
+    with open(path, "rb", buffering=0) as file:
+        with contextlib.suppress(AttributeError, OSError):  # not every system and file system can do it
+            # Where blocks can be shared it copies none, and on NFS the server does.
+            while os.copy_file_range(file.fileno(), copy.fileno(), _COPIED_AT_ONCE):
+                pass
+            return
+        file.seek(0)
+        copy.seek(0)
+        while data := file.read(_AT_ONCE):
+            write_all(copy, data)
