@@ -7,6 +7,7 @@
 `transcription`  recognisers, and the consumer that feeds them
 `server`         takes calls: handshake, WebSocket, limits, drain
 `web`            answers over HTTP: TwiML, statusCallback, metrics
+`cluster`        calls on Redis: publishes them, and the workers that consume them
 `log`            text or JSON, and how many lines a peer can cause
 `caller`         a simulated Twilio
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mediastreams.config import Settings, __version__, load
-    from mediastreams.consumers.base import Consumer
+    from mediastreams.consumers.base import Checkpoint, Consumer
     from mediastreams.exceptions import MediaStreamsError
     from mediastreams.extension import MediaStreams
     from mediastreams.server.sockets import Sockets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mediastreams.text import elide
 
 __all__ = [
+    "Checkpoint",
     "Consumer",
     "MediaStreams",
     "MediaStreamsError",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Checkpoint": "consumers.base",
     "Consumer": "consumers.base",
     "MediaStreams": "extension",
     "MediaStreamsError": "exceptions",

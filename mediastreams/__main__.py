@@ -4,7 +4,8 @@ from importlib import import_module
 
 import click
 
-_COMMANDS = {"call": "mediastreams.caller.__main__"}  # the module that has a command of that name
+# The module that has a command of that name.
+_COMMANDS = {"call": "mediastreams.caller.__main__", "work": "mediastreams.cluster.__main__"}
 
 
 class _Commands(click.Group):

@@ -76,6 +76,11 @@ def _is_url(text: str) -> bool:
     return bool(parts.hostname) and "@" not in parts.netloc
 
 
+def _are_redis_urls(urls: str) -> bool:
+    parts = [urlsplit(url) for url in urls.split(",")]
+    return all(part.hostname and part.port != 0 for part in parts)  # `port` raises ValueError, too
+
+
 def _canonical(tag: str) -> str:
     """Return a BCP 47 tag in the case that RFC 5646 recommends (section 2.1.1), such as zh-Hant-HK."""
     language, *others = tag.split("-")
@@ -88,6 +93,11 @@ _SECONDS = _Kind("seconds, more than 0 and at most 86400", ".+", float, lambda s
 _FOLDER = _Kind("the name of a folder", ".+", os.path.expanduser, str.isprintable)
 _PUBLIC_URL = _Kind(
     "an address such as https://example.ngrok.app", "(?i)(https?|wss?):.+|((?!://).)+", _normalise, _is_url
+)
+_REDIS_URLS = _Kind(
+    "an address such as redis://user:password@localhost:6379/0 or rediss://..., several with commas",
+    "rediss?://[!-+.-~-]+(,rediss?://[!-+.-~-]+)*",
+    is_allowed=_are_redis_urls,
 )
 _ENDPOINT = _Kind(
     "an address that begins with https://", "(?i)https?:.+", lambda url: url.rstrip("/"), _is_url
@@ -201,6 +211,13 @@ class Settings:
     """With `TRANSCRIBER=watson`: the URL of the service's credentials."""
     speech_to_text_auth_url: str | None = _setting(_ENDPOINT)
     """With `TRANSCRIBER=watson`: the address that gives a token for the key. Not set: IBM's own."""
+
+    redis_url: str | None = _setting(_REDIS_URLS, secret=True)
+    """The Redis through which workers get the calls, see [Redis](redis.md); several are separated by commas.
+    Not set: there is none."""
+    redis_window: int = _setting(_whole("seconds", 10, 3600), 60)
+    """Seconds of a call's audio that are kept: in Redis for workers while the call lasts, and in the server
+    while Redis is away."""
 
     @classmethod
     def read(cls, *sources: Mapping[str, str]) -> Self:

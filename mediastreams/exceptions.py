@@ -10,6 +10,10 @@
         CallError               caller.websocket                  a call that Twilio would report as failed
         OptionError             caller.plan                       a command line that cannot be used
         AudioError              caller.sound_file                 a sound file that cannot be read
+        TakenOverError          audio.files                       a file that another process took over, later
+        AwayError               cluster.connection                a Redis that cannot be reached, or refuses
+        WireError               viewers.wire                      what a server's page sent and is not right
+        EntryError              cluster.entries                   an entry on Redis that cannot be read
 
 A WebSocket that has ended raises gevent-websocket's `WebSocketError`, as in the tutorial's stack.
 """

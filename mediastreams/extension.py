@@ -1,15 +1,19 @@
 """The Flask extension: the one place where settings, log, consumers, webhooks, metrics and server meet."""
 
+import importlib.util
 import logging
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
 from mediastreams import config, terminal
 from mediastreams.config import Settings
 from mediastreams.consumers.level_meter import LevelMeter
-from mediastreams.consumers.recording import Recording, unusable
+from mediastreams.consumers.recording import RECORDED_EVERY, Recording, unusable
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start, StartMetadata
@@ -22,7 +26,7 @@ from mediastreams.text import printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 from mediastreams.viewers.access import Access
-from mediastreams.viewers.calls import LiveCalls
+from mediastreams.viewers.calls import Calls, LiveCalls
 from mediastreams.viewers.lines import Lines
 from mediastreams.viewers.messages import Hello
 from mediastreams.viewers.routes import Page
@@ -34,9 +38,13 @@ from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
 from mediastreams.web.webhooks import Webhooks
 
+if TYPE_CHECKING:
+    from mediastreams.cluster.publisher import Publisher
+    from mediastreams.viewers.servers import AllCalls
+
 logger = logging.getLogger(__name__)
 
-RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half a tick of the consumers
+LEAST_SECONDS = 1.0  # for each step of the end
 
 
 class MediaStreams:
@@ -67,19 +75,23 @@ class MediaStreams:
         self._consumers = Consumers(on_missed=metrics.missed)
         self._metrics = metrics.StreamMetrics()
         self._streams = _CountedStreams(self._consumers, self._metrics)
+        self._starts: list[Callable[[], None]] = []  # what the server does when it takes connections
+        self._finishes: list[Callable[[float], None]] = [self._consumers.finish]  # and at its end
         self.state = ServerState(
             settings,
-            opened=self._warn,
-            finish=self._consumers.finish,
+            opened=self._open,
+            finish=self._finish,
             count_live=metrics.live,
             count_refused=metrics.refused,
         )
+        self._publisher: Publisher | None = None
         self._register_consumers()
         app.register_blueprint(Webhooks(settings))
         app.register_blueprint(Health(self.state, self._metrics.count))
         self._access = None if settings.page_token == "off" else Access(settings)
         self._page = self._access and Page(self._access, settings)
         app.register_blueprint(self._page or Index(settings))
+        self._all_calls: AllCalls | None = None
         if self._access:
             self._show_calls(self._access, lines)
         app.extensions["mediastreams"] = self
@@ -110,33 +122,85 @@ class MediaStreams:
 
     def _register_consumers(self) -> None:
         settings, consumers = self.settings, self._consumers
-        engine = select.choose(settings)
-        self._has_recogniser = engine is not None
+        if settings.redis_url is not None:
+            self._publish_calls(settings.redis_url)
+        engine = None if self._is_heard_by_workers else select.choose(settings)
         if engine is not None:
             consumers.recognise(partial(Transcriber, engine=engine, on_unheard=self._metrics.unheard))
+        self._has_recogniser = engine is not None or self._is_heard_by_workers
+        if self._has_recogniser:
             consumers.register(partial(TranscriptDisplay, console=lambda: self._console))
             consumers.register(partial(metrics.TranscriptionLag, on_lag=self._metrics.lag))
         if settings.recordings_dir is not None:
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
 
+    def _publish_calls(self, urls: str) -> None:
+        """Let workers on other machines consume the calls; without TRANSCRIBER, transcribe them as well."""
+        if importlib.util.find_spec("redis") is None:
+            sys.exit("REDIS_URL cannot be used: it needs pip install -r requirements-redis.txt")
+        # Not before it is needed: who does without Redis need not have its library.
+        from mediastreams.cluster.connection import Shards
+        from mediastreams.cluster.publisher import Publisher, Publishing
+
+        settings = self.settings
+        publisher = Publisher(
+            Shards(urls),
+            settings.redis_window,
+            settings.idle_timeout,
+            on_figures=lambda figures: self._metrics.redis(*figures),
+        )
+        self._publisher = publisher
+        self._starts += [publisher.start, self._metrics.keep_counting]
+        self._finishes.append(publisher.finish)
+        self._consumers.register(partial(Publishing, publisher=publisher))
+        if self._is_heard_by_workers:
+            from mediastreams.cluster.words import RemoteWords, WordReader
+
+            reader = WordReader(publisher)
+            self._finishes.append(reader.finish)
+            self._consumers.recognise(partial(RemoteWords, reader=reader, on_unheard=self._metrics.unheard))
+
+    @property
+    def _is_heard_by_workers(self) -> bool:
+        return self.settings.redis_url is not None and self.settings.transcriber is None
+
     def _show_calls(self, access: Access, lines: Lines) -> None:
         """Let pages watch the calls, through a WebSocket of their own."""
-        app = self._app
-        self._streams.calls = calls = LiveCalls(self._consumers, lines)
+        app, publisher = self._app, self._publisher
+        own = LiveCalls(self._consumers, lines, publisher.server if publisher else "")
+        self._streams.calls = own
+        calls: Calls = own
+        if publisher:
+            from mediastreams.viewers.servers import AllCalls  # imports redis, which is only there for this
+
+            calls = all_calls = self._all_calls = AllCalls(own, publisher.server, publisher.shards.all[0])
+            self._starts.append(all_calls.start)
+            self._finishes.append(lambda _seconds: all_calls.finish())
         viewers = Viewers(calls, access, self.settings.page_viewers, self._hello)
         self.state.close_pages = viewers.drain
         app.wsgi_app = LivePage(app.wsgi_app, viewers)  # type: ignore[method-assign]
 
     def _hello(self) -> Hello:
         has_recordings = self.settings.recordings_dir is not None
-        return Hello(self.state.workers, has_recordings, self._has_recogniser)
+        calls = self._all_calls
+        workers = 1 if calls else self.state.workers
+        return Hello(workers, has_recordings, self._has_recogniser, alone=bool(calls and calls.is_alone))
 
-    def _warn(self) -> None:
-        """Log what the settings ask for and the machine does not have."""
-        select.log_obstacle(self.settings)
+    def _open(self) -> None:
+        """Begin what goes on beside the streams, and log what the settings ask for and the machine lacks."""
+        for start in self._starts:
+            start()
+        if not self._is_heard_by_workers:
+            select.log_obstacle(self.settings)
         folder = self.settings.recordings_dir
         if folder is not None and (why := unusable(folder)):
             logger.warning("RECORDINGS_DIR=%r cannot be used: %s", folder, why)
+
+    def _finish(self, seconds: float) -> None:
+        """Wait at most so long for what the consumers still do, but at least for a moment for each step."""
+        until = time.monotonic() + seconds
+        for finish in self._finishes:
+            finish(max(until - time.monotonic(), LEAST_SECONDS))
 
     def _announce(self, port: int) -> None:
         settings = self.settings

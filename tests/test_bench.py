@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import sys
 
 import pytest
@@ -64,6 +65,24 @@ def test_a_short_run_with_pages():
         r"2 pages: [\d.]+% of a core, messages handled after [\d.]+ ms \(p99\)",
         r"above: -?[\d.]+% of a core",
         r"texts on the page after [\d.]+ ms \(p50\), [\d.]+ ms \(p99\) of [1-9]\d*",
+    ):
+        assert re.search(f"^{line}$", result.stdout, re.M), result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads Linux's accounts of a process")
+def test_a_short_run_with_redis():
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on PATH (apt-get install redis-server)")
+    result = run("bench/cluster.py", "--calls", "2", "--seconds", "2", "--rounds", "1")
+    assert result.returncode == 0, result.stderr
+    for line in (
+        r"publishing: -?[\d.]+ us a flush, -?[\d.]+% of a core",
+        r"handled without Redis: [\d.]+ ms \(p99\)",
+        r"handled with Redis: [\d.]+ ms \(p99\)",
+        r"Redis: \d+ us a second of a call, [\d.]+% of a core",
+        r"worker: \d+ us a second of a call, [\d.]+% of a core",
+        r"audio at a worker's consumer \d+ ms \(p50\), \d+ ms \(p99\) after it was sent; "
+        r"0 of 200 messages missing",
     ):
         assert re.search(f"^{line}$", result.stdout, re.M), result.stdout
 

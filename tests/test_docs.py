@@ -41,6 +41,12 @@ COMMANDS = {
         "docs/architecture.md",
         "The picture of the terminal",
     ): "needs rich, which draws the picture, and the recogniser",
+    ("docs/redis.md", "Start it"): "tests/cluster/test_redis_page.py",
+    ("docs/redis.md", "Your own consumer"): "tests/cluster/test_redis_page.py",
+    (
+        "bench/README.md",
+        "What Redis costs",
+    ): "tests/test_bench.py runs it short",
     ("docs/live-page.md", "The picture"): "needs Chromium and the recogniser",
     ("docs/troubleshooting.md", "Find the cause with the simulated caller"): RUN_BY_THE_README_TEST,
     (

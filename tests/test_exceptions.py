@@ -8,7 +8,7 @@ import mediastreams
 from mediastreams import exceptions
 from mediastreams.exceptions import MediaStreamsError
 
-NOT_INSTALLED = ("grpc", "google", "gunicorn")  # extras, which may not be there
+NOT_INSTALLED = ("grpc", "google", "gunicorn", "redis")  # extras, which may not be there
 
 
 def modules():

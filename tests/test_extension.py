@@ -31,6 +31,18 @@ def test_its_routes_are_ordinary_ones():
     assert client.post("/healthz").status_code == 405
 
 
+@pytest.mark.parametrize(("transcriber", "has_recogniser"), [(None, True), ("off", False), ("local", None)])
+def test_with_redis_workers_transcribe_unless_a_recogniser_is_set(transcriber, has_recogniser):
+    app = Flask(__name__)
+    streams = MediaStreams(app, Settings(transcriber=transcriber, redis_url="redis://127.0.0.1:1/0"))
+    kinds = [kind.name for kind in streams._consumers._kinds]
+    assert kinds[0] == "Publishing"
+    assert ("RemoteWords" in kinds) is (transcriber is None)
+    if has_recogniser is not None:  # the local one is not installed everywhere
+        assert streams._hello().recogniser is has_recogniser
+        assert ("TranscriptDisplay" in kinds) is has_recogniser
+
+
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
 def test_settings_that_the_application_changes_are_obeyed(start_server, tmp_path, command):
     source = (ROOT / "app.py").read_text()

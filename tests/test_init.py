@@ -32,6 +32,7 @@ def test_the_package_alone_loads_nothing():
 
 def test_the_public_names():
     names = [
+        "Checkpoint",
         "Consumer",
         "MediaStreams",
         "MediaStreamsError",

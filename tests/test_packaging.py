@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from support.server import ROOT, SECONDS, Server, environment
 
 INSTALL_SECONDS = 300
-EXTRAS = {name: f"requirements-{name}.txt" for name in ("transcription", "google", "deploy")}
+EXTRAS = {name: f"requirements-{name}.txt" for name in ("transcription", "google", "redis", "deploy")}
 
 
 def tracked(*folders):

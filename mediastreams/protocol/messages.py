@@ -173,6 +173,11 @@ class DtmfMetadata(Metadata, kw_only=True):
         """The key as log and recording show it: `(not shown)` where it is secret."""
         return self.digit
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether logs and accounts must not show the key."""
+        return False
+
     def as_secret(self) -> "DtmfMetadata":
         """Return the same key, not shown."""
         return _SecretDtmfMetadata(track=self.track, digit=self.digit)
@@ -184,6 +189,10 @@ class _SecretDtmfMetadata(DtmfMetadata):
     @property
     def shown(self) -> str:
         return _SECRET
+
+    @property
+    def is_secret(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return f"DtmfMetadata(track={self.track!r}, digit={_SECRET!r})"

@@ -30,18 +30,38 @@ def choose(settings: Settings) -> EngineProcess | None:
     None also where the machine lacks what it needs (`log_obstacle`). Where a person must set or install
     something first, the program ends with one line that names it.
     """
-    kind = settings.transcriber
     if not _is_wanted(settings):
         return None
+    _check(settings)
+    return None if _obstacle(settings) else _engine(settings)
+
+
+def require(settings: Settings) -> EngineProcess:
+    """Return the engine that TRANSCRIBER asks for, else the local one.
+
+    Where there can be none, the program ends with one line that says why.
+    """
+    if settings.transcriber == "off":
+        sys.exit("TRANSCRIBER='off' cannot be used: a worker that transcribes needs a recogniser")
+    _check(settings)
+    if obstacle := _obstacle(settings):
+        sys.exit(f"No transcripts: {obstacle}")
+    return _engine(settings)
+
+
+def _check(settings: Settings) -> None:
+    """End the program with one line where a person must set or install something first."""
+    kind = settings.transcriber
     for name in _NEEDED.get(kind or "", ()):
         if getattr(settings, name) is None:
             sys.exit(f"TRANSCRIBER={kind!r} cannot be used: it needs {name.upper()}")
     if kind == "google" and not _is_installed("google.cloud.speech"):
         sys.exit("TRANSCRIBER='google' cannot be used: it needs pip install -r requirements-google.txt")
     _check_language(settings)
-    if _obstacle(settings):
-        return None
-    name, module = _ENGINES[kind or "local"]
+
+
+def _engine(settings: Settings) -> EngineProcess:
+    name, module = _ENGINES[settings.transcriber or "local"]
     return EngineProcess(name, "mediastreams.transcription.process_main", environment(settings), module)
 
 

@@ -9,7 +9,7 @@ Source: https://prometheus.github.io/client_python/multiprocess/. Workers share 
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import gevent
@@ -49,6 +49,32 @@ _unheard = Counter("mediastreams_transcription_dropped_seconds", "Seconds of aud
 _missed = Counter(
     "mediastreams_consumer_dropped_messages", "Messages dropped because a consumer was too slow", ["consumer"]
 )
+_redis_entries = Counter("mediastreams_redis_entries", "Entries of calls sent to Redis", ["shard"])
+_redis_dropped = Counter(
+    "mediastreams_redis_dropped_seconds", "Seconds of audio not sent, Redis was away too long", ["shard"]
+)
+# What each worker of a gunicorn knows: the latest value is the one.
+_redis_up = Gauge(
+    "mediastreams_redis_up", "Whether Redis takes calls", ["shard"], multiprocess_mode="livemostrecent"
+)
+_redis_waiting = Gauge(
+    "mediastreams_redis_calls_waiting",
+    "Calls that no worker of a group has taken",
+    ["shard", "group"],
+    multiprocess_mode="livemostrecent",
+)
+_redis_pending = Gauge(
+    "mediastreams_redis_calls_pending",
+    "Calls that workers of a group have",
+    ["shard", "group"],
+    multiprocess_mode="livemostrecent",
+)
+_redis_takeovers = Gauge(
+    "mediastreams_redis_takeovers",
+    "Calls that were ever taken over from a worker of a group that had died or stopped",
+    ["shard", "group"],
+    multiprocess_mode="livemostrecent",
+)
 
 ENDINGS = ("stop", "peer closed", "server closed", "dropped", "timed out", "drained", "failed")
 EVENTS = ("connected", "start", "media", "dtmf", "mark", "stop", "unknown", "invalid")
@@ -71,12 +97,13 @@ _Counts = dict[tuple[Counter, str], float]
 class StreamMetrics:
     """Adds the counts of the streams of one `MediaStreams` to the metrics.
 
-    For the server's thread, but for `unheard` and `lag`, which any thread may call.
+    For the server's thread, but for `unheard`, `lag` and `redis`, which any thread may call.
     """
 
     def __init__(self) -> None:
         self._counted: dict[Stream, _Counts] = {}  # of each live stream, what the metrics have
         self._counting: gevent.Greenlet[[], None] | None = None
+        self._is_kept = False
         # From other threads. Under gunicorn prometheus_client's locks are gevent's: other threads take none.
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -105,8 +132,29 @@ class StreamMetrics:
         """Count how many seconds late a final text was. Any thread may call it."""
         self._waiting.append(partial(_lag.observe, seconds))
 
+    def redis(
+        self,
+        shard: str,
+        is_up: bool,
+        sent: int,
+        dropped: float,
+        groups: Mapping[str, tuple[int, int, int]],
+    ) -> None:
+        """Count entries sent and seconds dropped of one Redis, and set what is true of it now.
+
+        `groups`: of each group of workers how many calls wait for it, how many it has, and how many of its
+        calls were taken over. Any thread may call it.
+        """
+        self._waiting.append(partial(_count_redis, shard, is_up, sent, dropped, groups))
+
+    def keep_counting(self) -> None:
+        """Bring the metrics up to date also while there are no streams."""
+        self._is_kept = True
+        if not self._counting:
+            self._counting = gevent.spawn(self._count_regularly)
+
     def _count_regularly(self) -> None:
-        while self._counted:
+        while self._counted or self._is_kept:
             gevent.sleep(COUNT_SECONDS)
             self.count()
         self._counting = None
@@ -167,6 +215,17 @@ def page() -> bytes:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return prometheus_client.generate_latest(registry)
+
+
+def _count_redis(
+    shard: str, is_up: bool, sent: int, dropped: float, groups: Mapping[str, tuple[int, int, int]]
+) -> None:
+    _redis_entries.labels(shard).inc(sent)
+    _redis_dropped.labels(shard).inc(dropped)
+    _redis_up.labels(shard).set(is_up)
+    for group, values in groups.items():
+        for gauge, value in zip((_redis_waiting, _redis_pending, _redis_takeovers), values, strict=True):
+            gauge.labels(shard, group).set(value)
 
 
 def _counts(stream: Stream) -> _Counts:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import calls
 from support.calls import CAPTURED
 from support.handshake import exchange, handshake
-from support.server import ROOT, SECONDS, Server, environment, run_caller
+from support.server import ROOT, SECONDS, Server, environment, run_caller, wait_until
 from support.streams import CONNECTED, FakeConnection, media, start, stop
 from websockets.sync.client import connect
 
@@ -263,6 +263,39 @@ class TestCounts:
         assert told["mediastreams_transcription_dropped_seconds_total",] == 1.5
         assert told["mediastreams_transcription_lag_seconds_count",] == 2
         assert told["mediastreams_transcription_lag_seconds_bucket", "0.5"] == 1
+
+    def test_what_redis_has(self):
+        stream_metrics = metrics.StreamMetrics()
+        before = self.told()
+        stream_metrics.redis("here:1", True, 7, 1.5, {"recording": (1, 2, 3)})
+        assert self.told() == before
+        stream_metrics.redis("here:1", True, 5, 0.0, {"recording": (4, 5, 6), "other": (7, 8, 9)})
+        stream_metrics.redis("there:1", False, 0, 0.5, {})
+        stream_metrics.count()
+        told = {key: value for key, value in (self.told() - before).items() if "redis" in key[0]}
+        assert told == {
+            ("mediastreams_redis_entries_total", "here:1"): 12,
+            ("mediastreams_redis_dropped_seconds_total", "here:1"): 1.5,
+            ("mediastreams_redis_dropped_seconds_total", "there:1"): 0.5,
+            ("mediastreams_redis_up", "here:1"): 1,
+            ("mediastreams_redis_calls_waiting", "recording", "here:1"): 4,
+            ("mediastreams_redis_calls_pending", "recording", "here:1"): 5,
+            ("mediastreams_redis_takeovers", "recording", "here:1"): 6,
+            ("mediastreams_redis_calls_waiting", "other", "here:1"): 7,
+            ("mediastreams_redis_calls_pending", "other", "here:1"): 8,
+            ("mediastreams_redis_takeovers", "other", "here:1"): 9,
+        }
+        assert 'mediastreams_redis_up{shard="there:1"} 0.0' in metrics.page().decode()
+
+    def test_it_counts_also_without_streams(self, monkeypatch):
+        monkeypatch.setattr(metrics, "COUNT_SECONDS", 0.01)
+        stream_metrics = metrics.StreamMetrics()
+        name = ("mediastreams_transcription_dropped_seconds_total",)
+        before = self.told()[name]
+        stream_metrics.keep_counting()
+        for n in (1, 2):
+            stream_metrics.unheard(1.0)
+            wait_until(lambda n=n: self.told()[name] == before + n)
 
     def test_reasons_that_it_does_not_know(self):
         before = self.told()

@@ -1,0 +1,1 @@
+"""Calls on Redis Streams: media servers publish them, workers on any machine consume them."""

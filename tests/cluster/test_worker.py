@@ -1,0 +1,339 @@
+"""Workers as programs, with a redis-server; calls are published by the test, entry by entry."""
+
+import time
+
+import pytest
+from support.cluster import PublishedCall, pending
+from support.server import SECONDS, wait_until
+
+from mediastreams.cluster import entries
+from mediastreams.cluster.group import LEASE_SECONDS, MAX_ATTEMPTS
+
+NOTING = "support.noting:Noting"
+
+
+def chunks(lines):
+    """Return the numbers of the chunks that a consumer got."""
+    return [int(line.split()[2]) for line in lines if line.startswith("media")]
+
+
+def heard(lines, track="inbound"):
+    """Return the audio of a track that a consumer got."""
+    audio = bytearray()
+    for line in lines:
+        if line.startswith(f"audio {track} "):
+            _, _, position, payload = line.split()
+            payload = bytes.fromhex(payload)
+            audio[int(position) : int(position) + len(payload)] = payload
+    return audio
+
+
+def test_a_call_from_its_start_to_its_end(redis_server, start_worker, notes):
+    start_worker(NOTING)
+    call = PublishedCall(redis_server, tracks=("inbound", "outbound")).announce()
+    call.media()
+    call.put(
+        ("dtmf", 7, "inbound_track", "5", False), ("dtmf", 8, "inbound_track", "6", True), ("mark", 9, "m")
+    )
+    call.put(("transcript", "outbound", "Hello.", True, 1.0, 2.0, 0.5))
+    call.media()
+    call.put(("stop",))
+    call.end()
+    wait_until(lambda: any(line.startswith("stop") for line in notes(call)))
+    lines = notes(call)
+    assert lines[0] == "start CA" + "2" * 32
+    assert chunks(lines) == [number for number in range(1, 21) for _ in call.tracks]
+    assert {track: heard(lines, track) for track in call.tracks} == call.sent
+    assert [line for line in lines if line.startswith(("dtmf", "mark", "transcript"))] == [
+        "dtmf 5 5",
+        "dtmf 6 (not shown)",
+        "mark m",
+        "transcript Transcript(track='outbound', text='Hello.', final=True, start=1.0, end=2.0, lag=0.5)",
+    ]
+    assert lines[-1] == "stop stop 20 0 0 0"
+    wait_until(lambda: not pending(redis_server, NOTING))
+
+
+def test_what_a_dead_worker_had_is_taken_over(redis_server, start_worker, notes):
+    first = start_worker(NOTING)
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    wait_until(lambda: len(chunks(notes(call))) == 10)
+    second = start_worker(NOTING)
+    first.kill()
+    killed_at = time.monotonic()
+    call.media()
+    wait_until(lambda: second.owned(redis_server, NOTING))
+    assert LEASE_SECONDS - 1.5 < time.monotonic() - killed_at < SECONDS
+    call.end()
+    wait_until(lambda: notes(call)[-1].startswith("stop"))
+    assert heard(notes(call)) == call.sent["inbound"]
+    assert set(chunks(notes(call))) == set(range(1, 21))
+    with redis_server.client() as client:
+        assert client.hgetall(entries.TAKEOVERS) == {NOTING.encode(): b"1"}
+
+
+def test_a_suspended_worker_finds_out_that_the_call_is_anothers(redis_server, start_worker, notes):
+    first = start_worker(NOTING)
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    wait_until(lambda: len(chunks(notes(call))) == 10)
+    second = start_worker(NOTING)
+    first.suspend()
+    call.media()
+    wait_until(lambda: heard(notes(call)) == call.sent["inbound"])
+    before = len(notes(call))
+    first.resume()
+    first.wait_for("is another worker's now")
+    assert len(notes(call)) == before
+    call.media()
+    call.end()
+    wait_until(lambda: notes(call)[-1].startswith("stop"))
+    assert sum(line.startswith("stop") for line in notes(call)) == 1
+    assert chunks(notes(call))[-10:] == list(range(21, 31))
+    assert "Traceback" not in first.stop() + second.stop()
+
+
+def test_sigterm_lets_calls_end(redis_server, start_worker, notes):
+    worker = start_worker(NOTING, DRAIN_TIMEOUT="30")
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    wait_until(lambda: chunks(notes(call)))
+    worker.process.terminate()
+    worker.wait_for("Draining: at most 30 s for 1 calls")
+    later = PublishedCall(redis_server).announce()
+    call.media()
+    call.end()
+    output = worker.stop(told=False)
+    assert worker.process.returncode == 0
+    assert "handed over" not in output
+    assert notes(call)[-1] == "stop stop 20 0 0 0"
+    assert not notes(later)
+
+
+def test_sigterm_hands_calls_over(redis_server, start_worker, notes):
+    first = start_worker(NOTING, DRAIN_TIMEOUT="0.1")
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    wait_until(lambda: chunks(notes(call)))
+    first.process.terminate()
+    output = first.stop(told=False)
+    stopped_at = time.monotonic()
+    assert first.process.returncode == 0
+    assert "handed over" not in output
+    second = start_worker(NOTING, wait=False)
+    second.wait_for("is taken over")
+    assert time.monotonic() - stopped_at < LEASE_SECONDS - 1
+    call.media()
+    call.end()
+    wait_until(lambda: notes(call)[-1].startswith("stop"))
+    assert chunks(notes(call)) == list(range(1, 21))  # the checkpoint is from the hand-over: nothing twice
+
+
+def test_each_call_is_one_workers(redis_server, start_worker, notes):
+    workers = [start_worker(NOTING, "--calls", "2") for _ in range(2)]
+    calls = [PublishedCall(redis_server).announce() for _ in range(5)]
+    for call in calls:
+        call.media()
+    wait_until(lambda: sum(bool(notes(call)) for call in calls) == 4)
+    assert all(worker.owned(redis_server, NOTING) for worker in workers)
+    assert len(pending(redis_server, NOTING)) == 4
+    next(call for call in calls if notes(call)).end()
+    wait_until(lambda: all(notes(call) for call in calls))
+    for call in calls:
+        assert sum(line.startswith("start") for line in notes(call)) == 1
+
+
+def test_groups_get_each_call_once_at_their_own_speed(redis_server, start_worker, notes, tmp_path):
+    start_worker("support.noting:Slow", NOTES=str(tmp_path / "slow"))
+    start_worker(NOTING)
+    (tmp_path / "slow").mkdir()
+    call = PublishedCall(redis_server).announce()
+    for _ in range(3):
+        call.media()
+    call.end()
+    wait_until(lambda: notes(call) and notes(call)[-1].startswith("stop"))
+    slow = tmp_path / "slow" / call.sid
+    assert len(chunks(slow.read_text().splitlines())) < 30
+    wait_until(lambda: "stop stop" in slow.read_text())
+    assert chunks(slow.read_text().splitlines()) == list(range(1, 31))
+
+
+def test_a_group_of_another_name(redis_server, start_worker, notes):
+    start_worker(NOTING)
+    start_worker(NOTING, "--group", "second")
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    call.end()
+    wait_until(lambda: sum(line.startswith("stop") for line in notes(call)) == 2)
+
+
+def test_a_new_group_begins_with_the_live_calls(redis_server, start_worker, notes):
+    live, ended = (PublishedCall(redis_server).announce() for _ in range(2))
+    live.media()
+    ended.media()
+    ended.end()
+    start_worker(NOTING)
+    wait_until(lambda: chunks(notes(live)) == list(range(1, 11)))
+    wait_until(lambda: len(pending(redis_server, NOTING)) == 1)
+    assert not notes(ended)
+
+
+def test_what_ended_while_no_worker_was_there_is_consumed(redis_server, start_worker, notes):
+    start_worker(NOTING).kill()
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    call.end()
+    start_worker(NOTING)
+    wait_until(lambda: notes(call) and notes(call)[-1] == "stop stop 10 0 0 0")
+
+
+def test_a_consumer_that_raises(redis_server, start_worker, notes):
+    worker = start_worker("support.noting:Raising", NOTING)
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    worker.wait_for(f"Stream {call.sid}: support.noting:Raising failed and gets nothing more")
+    worker.wait_for("ValueError: the third chunk")
+    call.media()
+    call.end()
+    wait_until(lambda: any(line.startswith("stop") for line in notes(call)))
+    wait_until(lambda: not pending(redis_server, "support.noting:Raising"))
+    assert worker.stop().count("Traceback") == 1
+
+
+def test_a_consumer_that_ends_its_process_is_given_up(redis_server, start_worker, notes):
+    consumer = "support.noting:Deadly"
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    for n in range(MAX_ATTEMPTS):
+        start_worker(consumer, wait=False).process.wait(SECONDS)
+        assert chunks(notes(call)) == [1, 2, 3] * (n + 1)
+        hand_back(redis_server, consumer)
+    worker = start_worker(consumer, wait=False)
+    worker.wait_for(f"Stream {call.sid}: {consumer} has ended {MAX_ATTEMPTS} workers, and is given up")
+    wait_until(lambda: not pending(redis_server, consumer))
+    other = PublishedCall(redis_server).announce()
+    other.media(2)
+    wait_until(lambda: chunks(notes(other)) == [1, 2])
+
+
+def hand_back(redis, group):
+    """Let the leases of a group end at once."""
+    with redis.client() as client:
+        for id in pending(redis, group):
+            client.xclaim(entries.CALLS, group, "nobody", 0, [id], idle=10_000, justid=True)
+
+
+def test_poisoned_entries(redis_server, start_worker, notes):
+    worker = start_worker(NOTING)
+    with redis_server.client() as client:
+        client.xadd(entries.CALLS, {"m": b"\xc1", "v": "1"})
+        client.xadd(entries.CALLS, {"other": "fields"})
+        call = PublishedCall(redis_server).announce()
+        call.media()
+        client.xadd(entries.audio_key(call.sid), {"m": b"\xc1", "v": "1"})
+        client.xadd(entries.audio_key(call.sid), {"v": "2"})
+    call.media()
+    call.end()
+    wait_until(lambda: notes(call) and notes(call)[-1].startswith("stop"))
+    assert chunks(notes(call)) == list(range(1, 21))
+    wait_until(lambda: not pending(redis_server, NOTING))
+    output = worker.stop()
+    assert output.count("of ms:calls cannot be used: ") == 2
+    assert output.count("it cannot be used: ") == 2
+    assert "Traceback" not in output
+
+
+def test_repeats_are_handed_over_once_and_missing_entries_are_said(redis_server, start_worker, notes):
+    worker = start_worker(NOTING)
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    call.n -= 1
+    call.media()  # its number was there
+    call.n += 2
+    call.media()
+    call.end()
+    wait_until(lambda: notes(call) and notes(call)[-1].startswith("stop"))
+    assert chunks(notes(call)) == [*range(1, 11), *range(21, 31)]
+    worker.wait_for(f"Stream {call.sid}: {NOTING} missed 2 entries")
+
+
+def test_another_call_of_the_same_sid(redis_server, start_worker, notes):
+    first = PublishedCall(redis_server)
+    first.media()
+    start_worker(NOTING)
+    second = PublishedCall(redis_server, stream_sid=first.sid).announce()
+    second.media(3)
+    second.end()
+    wait_until(lambda: notes(second) and notes(second)[-1].startswith("stop"))
+    assert heard(notes(second)) == second.sent["inbound"]
+
+
+def test_a_lost_server(redis_server, start_worker, notes):
+    worker = start_worker(NOTING)
+    call = PublishedCall(redis_server, idle_timeout=0.5).announce()
+    call.media()
+    worker.wait_for(f"Stream {call.sid}: {NOTING}: its server server-1 is lost")
+    wait_until(lambda: notes(call)[-1] == "stop server lost 10 0 0 0")
+    wait_until(lambda: not pending(redis_server, NOTING))
+
+
+def test_redis_away(redis_server, start_worker, notes):
+    worker = start_worker(NOTING)
+    call = PublishedCall(redis_server, idle_timeout=1.0).announce()
+    call.media()
+    wait_until(lambda: len(chunks(notes(call))) == 10)
+    redis_server.kill()
+    worker.wait_for(f"Redis 127.0.0.1:{redis_server.port} is away: ")
+    time.sleep(3.2)  # longer than the server may be silent: the time in which Redis is away does not count
+    redis_server.start()
+    call.media()
+    worker.wait_for(f"Redis 127.0.0.1:{redis_server.port} is back after ")
+    call.media()
+    call.end()
+    wait_until(lambda: notes(call)[-1].startswith("stop"))
+    assert notes(call)[-1] == "stop stop 30 0 0 0"
+    assert set(chunks(notes(call))) == set(range(1, 31))
+    output = worker.stop()
+    assert (output.count("is away"), output.count("is back"), output.count("Traceback")) == (1, 1, 0)
+
+
+def test_redis_that_has_lost_its_data(redis_server, start_worker, notes):
+    start_worker(NOTING)
+    with redis_server.client() as client:
+        wait_until(lambda: client.exists(entries.GROUPS))
+        client.flushall()
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    wait_until(lambda: len(chunks(notes(call))) == 10)
+
+
+def test_a_wrong_password(start_redis, start_worker):
+    redis = start_redis("--requirepass", "right")
+    worker = start_worker(NOTING, wait=False, REDIS_URL=f"redis://:wrong-secret@127.0.0.1:{redis.port}")
+    worker.wait_for("is away: the user or the password in REDIS_URL is wrong")
+    assert "wrong-secret" not in worker.stop()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:right@127.0.0.1:{port}", "redis://default:right@127.0.0.1:{port}/0"]
+)
+def test_a_password(start_redis, start_worker, notes, url):
+    redis = start_redis("--requirepass", "right")
+    redis.url = url.format(port=redis.port)
+    start_worker(NOTING, REDIS_URL=redis.url)
+    call = PublishedCall(redis).announce()
+    call.media()
+    wait_until(lambda: notes(call))
+
+
+def test_calls_on_several_shards(start_redis, start_worker, notes):
+    shards = [start_redis(), start_redis()]
+    start_worker(NOTING, "--calls", "3", REDIS_URL=",".join(shard.url for shard in shards))
+    calls = [PublishedCall(shard).announce() for shard in shards for _ in range(2)]
+    for call in calls:
+        call.media()
+    wait_until(lambda: sum(bool(notes(call)) for call in calls) == 3)
+    for call in calls:
+        call.end()
+    wait_until(lambda: all(notes(call) and notes(call)[-1].startswith("stop") for call in calls))
