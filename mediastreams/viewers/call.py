@@ -175,6 +175,7 @@ def _row(id: str, stream: Stream) -> Row:
         format=f"{_cut(media_format.encoding)} {media_format.sample_rate} Hz",
         decodable=media_format.is_decodable,
         two_way=stream.is_bidirectional,
+        rate=stream.rate,
     )
 
 

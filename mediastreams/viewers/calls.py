@@ -1,6 +1,6 @@
 """The calls feed: what pages learn of calls, and its source in this process.
 
-`Calls` is the interface. Another source can stand behind it, such as one of other machines' calls.
+`Calls` is the interface; `servers.AllCalls` is another source, with the calls of other servers, too.
 """
 
 import contextlib
@@ -32,12 +32,18 @@ _AT_ONCE = 100  # calls that are looked at before the server's other work goes o
 class Watcher(Protocol):
     """Receives what happens, in the server's thread. It must not wait."""
 
-    def tell(self, message: Changed | Removed | Levels | Told) -> None:
-        """Take what happened."""
+    def tell(self, message: Changed | Removed | Levels | Told | Detail) -> None:
+        """Take what happened; or details of a call, which replace those of before."""
+
+    def greet(self) -> None:
+        """Take note that what pages are told of the server itself has changed."""
 
 
 class Calls(Protocol):
     """A source of calls. For the server's thread."""
+
+    is_alone: bool
+    """Whether calls of other servers should be there, and cannot."""
 
     def open(self, watcher: Watcher) -> None:
         """Tell `watcher` from now on."""
@@ -45,11 +51,14 @@ class Calls(Protocol):
     def close(self) -> None:
         """Undo `open`."""
 
+    def settle(self) -> None:
+        """Wait until all calls are known, a second at most."""
+
     def snapshot(self) -> Snapshot:
         """Return all calls, newest first: those that are live, and the last 100 that have ended."""
 
     def detail(self, id: str) -> Detail | None:
-        """Return what there is of a call; None where it is not known."""
+        """Return what there is of a call; None where it is not known, or is told later."""
 
     def rate(self, id: str) -> int | None:
         """Return the sample rate of a call; None where it is not live, or not decodable."""
@@ -68,10 +77,17 @@ class LiveCalls:
     server's thread.
     """
 
-    def __init__(self, consumers: Consumers, lines: Lines) -> None:
-        """Add the consumers of the page to `consumers`. `lines` has the log of each stream."""
+    is_alone = False
+    """It has all calls that it should have."""
+
+    def __init__(self, consumers: Consumers, lines: Lines, server: str = "") -> None:
+        """Add the consumers of the page to `consumers`. `lines` has the log of each stream.
+
+        The ids of the calls begin with the name of the `server`, if it has one.
+        """
         self._consumers = consumers
         self._lines = lines
+        self._prefix = f"{server}/" if server else ""
         self._ids = itertools.count(1)
         self._live: dict[str, Call] = {}
         self._ended: dict[str, Call] = {}
@@ -91,7 +107,8 @@ class LiveCalls:
 
     def begin(self, stream: Stream) -> None:
         """Add the call of a stream that has started."""
-        call = Call(str(next(self._ids)), stream, self._lines.of(stream), self._tell_from_any_thread)
+        id = f"{self._prefix}{next(self._ids)}"
+        call = Call(id, stream, self._lines.of(stream), self._tell_from_any_thread)
         self._live[call.id] = self._of_stream[stream] = call
         self._tell(Changed([call.row()]))
 
@@ -121,6 +138,9 @@ class LiveCalls:
         self._watcher = None
         if self._ticking is not None:
             self._ticking.kill(block=False)
+
+    def settle(self) -> None:
+        """Do nothing: all are known."""
 
     def snapshot(self) -> Snapshot:
         """Return all calls, newest first."""

@@ -59,6 +59,8 @@ class Row(Struct, rename="camel"):
     words: Words | None = None
     ending: str = ""
     ended_at: float | None = None
+    rate: int = 0
+    """Samples a second of what one can listen to."""
 
 
 class Said(Struct, gc=False):
@@ -97,15 +99,17 @@ class Returned(Struct, gc=False):
 # To the page
 
 
-class Hello(_Message, tag="hello"):
-    """The first message."""
+class Hello(_Message, tag="hello", omit_defaults=True):
+    """The first message; it is sent again when something of it has changed."""
 
     workers: int
-    """How many processes serve: the page sees the calls of one."""
+    """How many processes serve whose calls the page may not see: it sees those of one."""
     recordings: bool
     """Whether calls are recorded."""
     recogniser: bool
     """Whether calls are transcribed."""
+    alone: bool = False
+    """Whether the page sees the calls of one server only, because Redis is away."""
 
 
 class Snapshot(_Message, tag="calls"):
@@ -192,7 +196,7 @@ class Draining(_Message, tag="draining"):
     """The server ends; a Close follows."""
 
 
-class Audio(Struct):
+class Audio(_Message, tag="audio"):
     """Audio of a call, mu-law, for those who listen."""
 
     id: str

@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 PATH = "/page/live"
 PING_SECONDS = 30.0
 IDLE_SECONDS = 90.0  # without a Pong or anything else
-MAX_MESSAGE_BYTES = 8192
+MAX_MESSAGE_BYTES = 16384  # the ids of 100 calls
 MAX_WAITING = 2_000_000  # bytes of texts and rows
 MAX_AUDIO = 20  # frames: 1 s of both tracks
 MAX_WAVES = 100  # messages: 5 s of both tracks
@@ -96,6 +96,7 @@ class Viewers:
         self._access = access
         self._max_viewers = max_viewers
         self._viewers: set[Viewer] = set()
+        self._running = 0  # also those that are not told yet what happens
 
     def refusal(self, environ: Mapping[str, Any], path: str) -> Refusal | None:
         """Return why a page's handshake is refused; None if it is accepted."""
@@ -119,11 +120,15 @@ class Viewers:
     def run(self, websocket: WebSocket) -> None:
         """Serve a page until its WebSocket has ended."""
         viewer = Viewer(websocket, self)
-        if not self._viewers:
+        self._running += 1
+        if self._running == 1:
             self.calls.open(self)
-        self._viewers.add(viewer)
         logger.info("%s: a page watches the calls", websocket.peer, extra={"limit": "pages"})
         try:
+            self.calls.settle()
+            self._viewers.add(viewer)
+            if self.live.draining:
+                viewer.drain()
             viewer.run()
         except WebSocketError:
             pass  # it has ended; how that came is logged
@@ -131,9 +136,10 @@ class Viewers:
             logger.exception("A page failed")
             websocket.close(CloseCode.INTERNAL_ERROR, "internal error")
         finally:
-            self._viewers.remove(viewer)
+            self._viewers.discard(viewer)
+            self._running -= 1
             self.watch()
-            if not self._viewers:
+            if not self._running:
                 self.calls.close()
 
     def watch(self) -> None:
@@ -145,7 +151,13 @@ class Viewers:
             {viewer.listened for viewer in viewers if viewer.listened is not None},
         )
 
-    def tell(self, message: Changed | Removed | Levels | Told) -> None:
+    def greet(self) -> None:
+        """Send the first message again."""
+        data = encode(self.hello())
+        for viewer in self._viewers:
+            viewer.put(data)
+
+    def tell(self, message: Changed | Removed | Levels | Told | Detail) -> None:
         """Pass on what has happened to those whom it concerns; encode it once."""
         if isinstance(message, Levels):
             self._tell_levels(message)
@@ -183,7 +195,7 @@ class Viewers:
                 viewer.put_levels(data)
 
 
-def _concerns(message: Changed | Removed | Told, viewer: "Viewer") -> bool:
+def _concerns(message: Changed | Removed | Told | Detail, viewer: "Viewer") -> bool:
     if isinstance(message, Changed | Removed):
         return True
     if isinstance(message, Transcript) and message.id in viewer.shown:

@@ -57,6 +57,7 @@ class TestToThePage:
                     "words": {"speaker": "caller", "text": "hello"},
                     "ending": "",
                     "endedAt": None,
+                    "rate": 0,
                 },
                 {"id": "8", "lost": 1},
             ],

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import signal
 import statistics
@@ -17,6 +18,7 @@ import numpy
 import pytest
 import soxr
 from support.browser import accessibility_violations
+from support.recogniser import PROGRAM
 from support.server import ROOT, SECONDS, TOKEN, run_caller
 from websockets.sync.client import connect
 
@@ -26,45 +28,6 @@ from mediastreams.caller import SAMPLE, sound_file
 pytestmark = pytest.mark.xdist_group("browser")  # one browser and one server for all
 
 SAID = sound_file.read(str(SAMPLE))
-
-# app.py with a recogniser that needs no model. It hears a word each 0.3 s, of the callee each 0.37 s.
-# Six are a sentence. What is between < and > in a stream's SID, it hears as well.
-PROGRAM = """
-import re, runpy
-from mediastreams.transcription import select
-
-WORDS = "every word is made up here".split()
-
-class Recognition:
-    is_finished, dropped = False, 0.0
-
-    def __init__(self, name, position, on_text, rate):
-        self.on_text, self.rate, self.begin, self.end, self.said = on_text, rate, position, position, 0
-        self.seconds = 0.37 if name.endswith("outbound") else 0.3
-        self.words = [*WORDS, *re.findall("<.*>", name)]
-
-    def add(self, position, payload):
-        self.end = position + len(payload)
-
-    def flush(self):
-        samples = int(self.seconds * self.rate)
-        while (words := (self.end - self.begin) // samples) > self.said:
-            self.said = min(words, len(self.words))
-            final, end = self.said == len(self.words), self.begin + self.said * samples
-            self.on_text(" ".join(self.words[: self.said]), final, self.begin, end, 0.1)
-            if final:
-                self.begin, self.said = end, 0
-
-    def finish(self):
-        self.is_finished = True
-
-class Engine:
-    def recognise(self, name, position, on_text, rate):
-        return Recognition(name, position, on_text, rate)
-
-select.choose = lambda settings: Engine()
-runpy.run_path("app.py", run_name="__main__")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +188,44 @@ def speaks_and_rests(page, track):
     wait_until(lambda: "speaking" in text(page, f"{track}-db"), f"{track} is said to speak")
     wait_until(lambda: level(page, track) == 0, f"{track} is silent")
     wait_until(lambda: "speaking" not in text(page, f"{track}-db"), f"{track} is said to be silent")
+
+
+def test_a_call_on_another_server_is_seen_and_heard(watch, start_server, redis_server):
+    one, other = (start_server("-c", PROGRAM, PAGE_TOKEN=TOKEN, REDIS_URL=redis_server.url) for _ in range(2))
+    call = ("--track", "both_tracks", "--seconds", "600")
+    with calling(one.url, "--parameter", "name=Ann", *call):
+        page = watch(server=other)
+        row = page.locator(".row", has_text="Ann")
+        row.locator("a").click()
+        page.get_by_role("heading", name="Ann").wait_for()
+        server = page.locator("dt", has_text="Server").locator("xpath=following-sibling::dd").text_content()
+        assert server not in row.text_content()
+        with calling(other.url, "--parameter", "name=Bob", *call):
+            page.locator(".row", has_text="Bob").wait_for()
+            assert server in row.text_content()
+            assert server not in page.locator(".row", has_text="Bob").text_content()
+        page.reload()
+        page.get_by_role("heading", name="Ann").wait_for()
+        page.locator(".detail").get_by_role("button", name="Listen").click()
+        page.get_by_text("s behind").wait_for()
+        speaks_and_rests(page, "inbound")
+        page.get_by_text("every word is made up here").first.wait_for()
+        wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the caller's waveform")
+        wait_until(lambda: page.evaluate("played[0].length / rate") > 5.5, "sound of both")
+        for n, said in enumerate(SAID):
+            heard = floats(page.evaluate(f"encoded(played[{n}])"))
+            assert resemblance(heard, page.evaluate("rate"), samples(said)) > 0.9
+        assert accessibility_violations(page) == []
+        notice = page.get_by_text("Redis is away")
+        redis_server.kill()
+        notice.wait_for()
+        redis_server.start()
+        notice.wait_for(state="hidden")
+        os.killpg(one.process.pid, signal.SIGSTOP)
+        page.get_by_text("Ended: server lost").wait_for()
+        os.killpg(one.process.pid, signal.SIGCONT)
+        page.get_by_text("Live, one-way").wait_for()
+        page.locator(".detail").get_by_role("button", name="Listen").wait_for()
 
 
 HEIGHT_OF_INBOUND = """canvas => {

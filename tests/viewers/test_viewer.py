@@ -14,6 +14,7 @@ from gevent.event import Event
 from support.calls import say
 from support.handshake import exchange, handshake
 from support.page import TOKEN, Page, log_in
+from support.recogniser import SPEAKING
 from support.server import ROOT, SECONDS, run_caller, wait_until
 from support.streams import SID, dtmf, start, stop
 from websockets.exceptions import InvalidStatus
@@ -326,27 +327,6 @@ class TestListen:
         assert page.wait_for("listening")["id"] is None
 
 
-SPEAKING = """
-import mediastreams.extension as extension
-from mediastreams.consumers.base import Consumer
-from mediastreams.streams.transcript import Transcript
-
-class Recogniser(Consumer):
-    def __init__(self, stream, publish):
-        super().__init__(stream)
-        self.publish = publish
-
-    def dtmf(self, message):
-        for text, final in ("hel", False), ("hello", True), ("bye", False), ("", True):
-            self.publish(Transcript("inbound", text, final, 0.5, 1.0))
-
-register = extension.MediaStreams._register_consumers
-extension.MediaStreams._register_consumers = lambda self: (
-    self._consumers.recognise(Recogniser), register(self)
-)
-"""
-
-
 class TestTranscripts:
     def test_of_calls_that_are_shown_or_selected(self, start_page_server):
         server = start_page_server("-c", CHANGED.format(SPEAKING))
@@ -394,7 +374,7 @@ class TestBadPages:
             ('{"event":"show","ids":["1"],"more":1}', 1008, "not a message of the page: "),
             ("[" * 5000, 1008, "not a message of the page: "),
             (b"\x00", 1008, "not a message of the page: a binary message"),
-            ("x" * 8193, 1009, "a message of more than 8192 bytes"),
+            ("x" * 16385, 1009, "a message of more than 16384 bytes"),
         ],
         ids=["no JSON", "unknown", "more", "deep", "binary", "long"],
     )

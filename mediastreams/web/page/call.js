@@ -1,6 +1,6 @@
 // One call while it happens: its numbers, waveform, conversation, keys, marks and log lines.
 
-import { clock, describe, duration, ending, meter, stamp, timed, TRACKS, turn, write } from "./text.js";
+import { clock, describe, duration, ending, meter, serverOf, stamp, timed, TRACKS, turn, write } from "./text.js";
 import { Waveform } from "./waveform.js";
 
 const STEP = 0.02; // seconds of a peak
@@ -34,7 +34,9 @@ export class CallView {
     const { item, parts } = this;
     const { endedAt, decodable, lost, late, bad, missing } = item;
     const state = endedAt ? `Ended: ${ending(item.ending)}` : `Live, ${item.twoWay ? "two-way" : "one-way"}`;
-    describe(parts, item, state, { Format: item.format, Lost: lost, Late: late, Bad: bad, Missing: `${missing.toFixed(2)} s` });
+    const counts = { Format: item.format, Lost: lost, Late: late, Bad: bad, Missing: `${missing.toFixed(2)} s` };
+    const server = serverOf(item);
+    describe(parts, item, state, server ? { ...counts, Server: server } : counts);
     write(parts.notice, !decodable ? "This audio is not decoded: it cannot be seen or heard."
       : isSecureContext ? "" : "To listen, open this page over https or at http://localhost.");
     parts.listen.ariaPressed = listened === item;

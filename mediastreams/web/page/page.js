@@ -5,12 +5,13 @@ import { connect } from "./connection.js";
 import { List } from "./list.js";
 import { Listener } from "./listen.js";
 import { RecordingView } from "./recording.js";
-import { clock, duration, ending, meter, parts, stamp, TRACKS, who, write } from "./text.js";
+import { clock, duration, ending, meter, parts, serverOf, stamp, TRACKS, who, write } from "./text.js";
 
 const page = parts(document);
 const calls = new Map(); // the server's rows by their id, live and ended
 let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without it
 let more = false; // whether there are older ones
+let several = false; // whether the calls are those of several servers
 let connected = false;
 let hello = {}; // what the server says of itself
 let listened = null; // the call that was listened to when the connection ended
@@ -27,7 +28,7 @@ const listener = new Listener(send, update);
 const nothing = makeNothing();
 
 // What location.hash names, and the id in it.
-const place = () => location.hash.match(/^#(live|ended|call|recording)(?:\/([\w.-]+))?$/) ?? [];
+const place = () => location.hash.match(/^#(live|ended|call|recording)(?:\/([\w./-]+))?$/) ?? [];
 const isEnded = () => /ended|recording/.test(place()[1]) || !!calls.get(place()[2])?.endedAt;
 
 function makeRow({ id, files }) {
@@ -44,7 +45,7 @@ function fillRow(row, item) {
   write(row.who, who(item));
   write(row.since, clock(item.startedAt));
   write(row.seconds, duration(seconds(item)));
-  write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}`);
+  write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}${several ? ` ${serverOf(item)}` : ""}`);
   write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : ending(item.ending));
   write(row.trouble, decodable ? wrong.map(([what, count]) => `${count} ${what}`).join(", ") : "not decoded");
   row.listen.hidden = !isLive || !isSecureContext || !decodable;
@@ -61,6 +62,7 @@ function seconds({ seconds, since, endedAt }) {
 function drawList() {
   const all = [...calls.values()].sort((a, b) => b.startedAt - a.startedAt);
   const live = all.filter(({ endedAt }) => !endedAt);
+  several = new Set(all.map(serverOf)).size > 1;
   const sids = new Set(live.map(({ streamSid }) => streamSid)); // they are being recorded
   const ended = recordings?.filter(({ streamSid }) => !sids.has(streamSid)) ?? all.filter(({ endedAt }) => endedAt);
   const items = isEnded() ? ended : live;
@@ -159,11 +161,11 @@ function message(message) {
 
 const handlers = {
   hello(message) {
-    const { workers, recordings: isRecording } = (hello = message);
+    const { workers, alone, recordings: isRecording } = (hello = message);
     connected = true;
     document.body.classList.remove("gone");
     write(page.state, "Connected");
-    write(page.workers, workers > 1 ? `This page shows the calls of one of ${workers} worker processes: reload it for another one's.` : "");
+    write(page.workers, alone ? "Redis is away: this page shows new calls of one server only." : workers > 1 ? `This page shows the calls of one of ${workers} worker processes: reload it for another one's.` : "");
     if (!isRecording) recordings = null;
     else loadRecordings();
   },

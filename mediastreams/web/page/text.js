@@ -22,6 +22,9 @@ const told = ({ parameters }) => Object.entries(parameters).filter(([name]) => n
 // Who calls: the parameters' values, else the call's SID.
 export const who = (call) => told(call).map(([, value]) => value).join(" · ") || `Call ${call.callSid?.slice(0, 8) || "without a name"}`;
 
+// The server that a call is on; "" where there is only one.
+export const serverOf = ({ id }) => id.match(/(.+)\//)?.[1] ?? "";
+
 export const ending = (how) => (how === "stop" ? "hung up" : how);
 
 // A copy of a template, and its elements by their data-f.
