@@ -140,7 +140,7 @@ class MediaStreams:
             sys.exit("REDIS_URL cannot be used: it needs pip install -r requirements-redis.txt")
         # Not before it is needed: who does without Redis need not have its library.
         from mediastreams.cluster.connection import Shards
-        from mediastreams.cluster.publisher import Publisher, Publishing
+        from mediastreams.cluster.publisher import Publisher
 
         settings = self.settings
         publisher = Publisher(
@@ -152,7 +152,7 @@ class MediaStreams:
         self._publisher = publisher
         self._starts += [publisher.start, self._metrics.keep_counting]
         self._finishes.append(publisher.finish)
-        self._consumers.register(partial(Publishing, publisher=publisher))
+        self._consumers.tap(publisher.begin)
         if self._is_heard_by_workers:
             from mediastreams.cluster.words import RemoteWords, WordReader
 

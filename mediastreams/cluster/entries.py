@@ -1,9 +1,11 @@
 """What goes through Redis: the keys, and what an entry holds; docs/redis.md has it for other programs.
 
 A field `m` is MessagePack, `v` the version of the format. What comes for each chunk is an array, and is
-encoded from tuples: 10 chunks take 1.8 us so, and 9.4 as objects.
+encoded from a tuple, one by one as it comes: 10 chunks take a quarter of what they take as objects, or later
+when they have left the processor's cache.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -189,9 +191,22 @@ _entry: msgspec.msgpack.Decoder[tuple[str, int, list[Item]]] = msgspec.msgpack.D
 _words: msgspec.msgpack.Decoder[Words] = msgspec.msgpack.Decoder(Words)
 
 
-def encode_entry(call: str, n: int, items: list[Any]) -> dict[bytes, bytes]:
-    """Return the fields of a call's entry; an item is a tuple that begins with its tag, or one of `Item`."""
-    return {b"v": VERSION, b"m": _encode((call, n, items))}
+def encode_item(item: Any) -> bytes:
+    """Return an item as it is in an entry: of a tuple that begins with its tag, or of one of `Item`.
+
+    Raises `UnicodeEncodeError` or `OverflowError` where it has what cannot be encoded.
+    """
+    return _encode(item)
+
+
+def encode_entry(call: str, n: int, items: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a call's entry, of items that are encoded: 65,535 at most.
+
+    Their array is put together by hand, so that nothing is encoded twice.
+    Source: https://github.com/msgpack/msgpack/blob/master/spec.md#array-format-family
+    """
+    head = b"\x93%b%b\xdc%b" % (_encode(call), _encode(n), len(items).to_bytes(2, "big"))
+    return {b"v": VERSION, b"m": b"".join((head, *items))}
 
 
 def encode(message: Announced | Words) -> dict[bytes, bytes]:

@@ -2,8 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from gevent.monkey import get_original
 
@@ -22,7 +21,7 @@ class Outbox:
     The oldest are dropped beyond that, and where they are larger than audio of that time is. Their audio is
     counted in seconds of the call: of each entry, those of the track that has more.
 
-    The consumer of the call puts entries in, the sender takes them out, each in a thread of its own.
+    Any thread may put entries in, the sender takes them out, in a thread of its own.
     """
 
     stream: Stream
@@ -45,15 +44,15 @@ class Outbox:
     """Whether the last entry was put in."""
     is_closed: bool = False
     """Whether nothing more is to be sent."""
-    on_put: Callable[[], None]
-    """Called when an entry was put in."""
+    fill: Callable[[], None]
+    """Called before entries are taken: puts in what has come since."""
 
     def __init__(self, stream: Stream, stream_sid: str, call: str, window: float) -> None:
         self.stream = stream
         self.call = call
         self.key = audio_key(stream_sid)
         self.announcement = None
-        self.on_put = lambda: None
+        self.fill = lambda: None
         self._window = window
         self._max_bytes = int(window * _BYTES_PER_SAMPLE * _rate(stream.media_format))
         # The system's, also where gevent has patched the module: native threads take it.
@@ -62,43 +61,25 @@ class Outbox:
         self._taken: list[tuple[float, Fields]] = []
         self._bytes = 0  # of those that wait
         self._n = 0
-        self._chunks = 0
-        self._stops_after: int | None = None  # chunks
 
-    def put(self, items: list[Any], chunks: int = 0) -> None:
-        """Encode an entry of these items, of which so many are chunks, and put it in.
-
-        Raises `UnicodeEncodeError` or `OverflowError` where an item cannot be encoded; the call has no such
-        entry then.
-        """
+    def put(self, items: Sequence[bytes]) -> None:
+        """Put an entry of these items in."""
         with self._lock:
-            self._chunks += chunks
-            if self._stops_after is not None and self._chunks >= self._stops_after:
-                items.append(("stop",))
-                self._stops_after = None
             self._put(items)
 
-    def put_last(self, items: list[Any]) -> None:
-        """Put the call's last entry in. Raises as `put` does."""
+    def put_last(self, items: Sequence[bytes]) -> None:
+        """Put the call's last entry in."""
         with self._lock:
             self._put(items)
             self.has_ended = True
-
-    def stop(self, chunks: int) -> None:
-        """Put an item in, behind so many chunks of the call, that tells that no audio follows."""
-        with self._lock:
-            if self.has_ended:
-                return
-            if self._chunks >= chunks:
-                self._put([("stop",)])
-            else:
-                self._stops_after = chunks
 
     def take(self, most: int) -> list[Fields]:
         """Return the oldest entries, so many at most; they are in here until `settle`."""
         if not self._waiting and not self._taken:
             return []
         with self._lock:
+            if len(self._waiting) > most:
+                self._drop_old()
             while self._waiting and len(self._taken) < most:
                 entry = self._waiting[0]
                 self._taken.append(entry)  # first, for `is_empty`, which takes no lock
@@ -126,10 +107,7 @@ class Outbox:
     def drop_old(self) -> None:
         """Drop what has waited for longer than the window; but not the end of a call that is announced."""
         with self._lock:
-            until = time.monotonic() - self._window
-            keep = self.has_ended and (self.announced is not None or self.is_doubtful)
-            while len(self._waiting) > keep and self._waiting[0][0] < until:
-                self._drop_first()
+            self._drop_old()
 
     def close(self) -> None:
         """Drop what waits; what is put in from now on is left out."""
@@ -148,16 +126,21 @@ class Outbox:
         with self._lock:
             return sum(self._seconds(entry) for entry in (*self._taken, *self._waiting))
 
-    def _put(self, items: list[Any]) -> None:
+    def _put(self, items: Sequence[bytes]) -> None:
         """Put an entry in. The caller holds the lock."""
-        if self.is_closed:
+        if self.is_closed or self.has_ended:
             return
         entry = time.monotonic(), encode_entry(self.call, self._n + 1, items)
         self._n += 1
         self._waiting.append(entry)
         self._bytes += _size(entry)
-        self.on_put()
         while self._bytes > self._max_bytes and len(self._waiting) > 1:
+            self._drop_first()
+
+    def _drop_old(self) -> None:
+        until = time.monotonic() - self._window
+        keep = self.has_ended and (self.announced is not None or self.is_doubtful)
+        while len(self._waiting) > keep and self._waiting[0][0] < until:
             self._drop_first()
 
     def _drop_first(self) -> None:

@@ -1,8 +1,9 @@
 """The thread that sends what waits in the outboxes to one Redis.
 
-Ten times a second it sends one pipeline for all calls that have something: each has an entry every 200 ms,
-at every second tick of the consumers, and a tick has the entries of half of the calls. Where Redis is away,
-everything waits in the outboxes, and afterwards leaves them at most four times as fast as it came.
+Each call has an entry every 200 ms. The calls are in four groups, and every 50 ms one pipeline has the
+entries of a group: Python runs one thread at a time, and with all calls at once the server would wait for
+four times as long. Where Redis is away, everything waits in the outboxes, and afterwards leaves them at most
+four times as fast as it came.
 """
 
 import logging
@@ -24,10 +25,9 @@ from mediastreams.text import printable
 logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 3600  # of a call that has ended, for workers that are behind
-_EVERY = 0.1  # seconds
-_LOOK_EVERY = 0.02  # seconds, whether something has come
-_GATHER = 0.02  # seconds from the first entry to the last that the consumers put in at the same tick
-_AT_ONCE = 2  # entries of a call
+_EVERY = 0.05  # seconds
+_GROUPS = 4  # of calls
+_AT_ONCE = 4  # entries of a call
 _CALLS_AT_ONCE = 250  # in a pipeline: what it sends and receives is in memory
 _EXPIRE_EVERY = 10.0  # seconds; the key would outlive its call by an hour also without
 _FIGURES_EVERY = 5.0  # seconds
@@ -37,6 +37,12 @@ _MAX_CALL = 25 * 3600  # seconds; Twilio's longest take 24 hours
 _MAX_ANNOUNCED = 1000  # calls that are looked through for one that may have been announced
 _MAX_DELETED = 1000  # announcements at once
 _LIMIT = {"limit": "what Redis did not take"}
+
+
+class _Call(NamedTuple):
+    group: int
+    head: bytes
+    """How the command that puts an entry in begins."""
 
 
 class _Sending(NamedTuple):
@@ -66,7 +72,9 @@ class Sender:
         self._window = window
         self._on_done = on_done
         self._on_figures = on_figures
-        self._outboxes: dict[Outbox, bytes] = {}  # each with how the command for an entry begins
+        self._calls: dict[Outbox, _Call] = {}
+        self._added = self._looks = 0
+        self._hurried: deque[Outbox] = deque()
         self._has_doubts = False  # there are outboxes that are doubtful
         self._ended: deque[tuple[float, bytes]] = deque()  # announcements, and when they are deleted
         self._latest = b"0-0"  # the id of an entry, and so the time on Redis's clock
@@ -74,7 +82,6 @@ class Sender:
         self._sent = self._told_sent = 0
         self._dropped = self._told_dropped = 0.0  # `_dropped` is that of calls that are done
         self._figures_at = self._trim_at = 0.0
-        self._came_at: float | None = 0.0  # when the first entry came that is not sent; monotonic
         self._keep_until = 0.0
         self._is_checked = self._has_started = self._is_ending = self._has_failed = False
 
@@ -90,9 +97,14 @@ class Sender:
 
     def add(self, outbox: Outbox) -> None:
         """Send a call, from its announcement to its end."""
-        self._outboxes[outbox] = b"*10\r\n" + bulk(b"XADD", outbox.key.encode())
-        outbox.on_put = self._note_put
-        self._note_put()
+        self._added += 1
+        head = b"*10\r\n" + bulk(b"XADD", outbox.key.encode())
+        self._calls[outbox] = _Call(self._added % _GROUPS, head)
+        self.hurry(outbox)
+
+    def hurry(self, outbox: Outbox) -> None:
+        """Send what there is of a call with the next pipeline."""
+        self._hurried.append(outbox)
 
     @property
     def is_away(self) -> bool:
@@ -102,30 +114,20 @@ class Sender:
     @property
     def is_idle(self) -> bool:
         """Whether everything is sent."""
-        return all(outbox.is_empty and outbox.announcement is None for outbox in list(self._outboxes))
+        return all(outbox.is_empty and outbox.announcement is None for outbox in list(self._calls))
 
     def unsent(self) -> float:
         """Return how many seconds of audio wait, of all calls."""
-        return sum(outbox.unsent() for outbox in list(self._outboxes))
-
-    def _note_put(self) -> None:
-        if self._came_at is None:
-            self._came_at = time.monotonic()
+        return sum(outbox.unsent() for outbox in list(self._calls))
 
     def _run(self) -> None:
         sleep = get_original("time", "sleep")
-        ticked_at = 0.0
+        look_at = time.monotonic()
         while not self._is_ending:
-            now, came_at = time.monotonic(), self._came_at
-            # A look earlier than due after the last tick, so that ticks keep up with the consumers'.
-            is_time = now - ticked_at >= _EVERY - _LOOK_EVERY
-            if (came_at is not None and is_time and now - came_at >= _GATHER) or now >= self._figures_at:
-                self._came_at = None  # before: what comes from now on is sent with the next tick
-                ticked_at = now
-                self._tick_safely(now)
-                if not self.is_idle:
-                    self._note_put()
-            sleep(_LOOK_EVERY if self._outboxes else _EVERY)
+            self._tick_safely(time.monotonic())
+            now = time.monotonic()
+            look_at = max(look_at + _EVERY, now)
+            sleep(look_at - now)
 
     def _tick_safely(self, now: float) -> None:
         try:
@@ -136,41 +138,59 @@ class Sender:
                 logger.exception("Redis %s: calls could not be published", self._shard.name)
 
     def _tick(self, now: float) -> None:
-        for outbox in list(self._outboxes):
-            outbox.drop_old()
-            if outbox.has_ended and outbox.is_empty and outbox.announcement is not None:
-                self._forget(outbox)  # nothing is left of it
+        due = self._due()
+        for outbox in due:
+            outbox.fill()
         told: Mapping[str, Group] = {}
         is_time = now >= self._figures_at
         try:
-            self._shard.run(self._send_all)
+            if due or is_time:
+                self._shard.run(lambda client: self._send_all(client, due))
             if is_time:
-                told = self._shard.run(groups)
+                told = self._shard.run(self._look_around)
         except AwayError:
             self._keep_until = now + _GRACE
+            for outbox in due:
+                outbox.drop_old()
+                if outbox.has_ended and outbox.is_empty and outbox.announcement is not None:
+                    self._forget(outbox)  # nothing is left of it
         if is_time:
             self._figures_at = now + _FIGURES_EVERY
             self._tell(told)
 
+    def _due(self) -> list[Outbox]:
+        """Return the calls that cannot wait for their turn, and those whose turn it is."""
+        self._looks += 1
+        group = self._looks % _GROUPS
+        due: dict[Outbox, None] = {}
+        while self._hurried:
+            due[self._hurried.popleft()] = None
+        due |= {outbox: None for outbox, call in list(self._calls.items()) if call.group == group}
+        return [outbox for outbox in due if outbox in self._calls]
+
     def _tell(self, groups: Mapping[str, Group]) -> None:
-        sent, dropped = self._sent, self._dropped + sum(outbox.dropped for outbox in list(self._outboxes))
+        sent, dropped = self._sent, self._dropped + sum(outbox.dropped for outbox in list(self._calls))
         is_up = not self._shard.is_away
         self._on_figures(
             Figures(self._shard.name, is_up, sent - self._told_sent, dropped - self._told_dropped, groups)
         )
         self._told_sent, self._told_dropped = sent, dropped
 
-    def _send_all(self, client: Redis) -> None:
+    def _send_all(self, client: Redis, outboxes: list[Outbox]) -> None:
         if not self._is_checked:
             warn_of_policy(client, self._shard.name)
             self._is_checked = True
-        outboxes = list(self._outboxes)
         if self._has_doubts:
-            _settle_doubts(client, {outbox.call: outbox for outbox in outboxes if outbox.is_doubtful})
+            _settle_doubts(
+                client, {outbox.call: outbox for outbox in list(self._calls) if outbox.is_doubtful}
+            )
             self._has_doubts = False
         for i in range(0, len(outboxes), _CALLS_AT_ONCE):
             self._send(client, outboxes[i : i + _CALLS_AT_ONCE])
+
+    def _look_around(self, client: Redis) -> dict[str, Group]:
         self._clean_up(client)
+        return groups(client)
 
     def _send(self, client: Redis, outboxes: list[Outbox]) -> None:
         now = time.monotonic()
@@ -209,7 +229,7 @@ class Sender:
         for fields in entries:
             content = fields[b"m"]
             commands.append(
-                b"%b%b$%d\r\n%b\r\n" % (self._outboxes[outbox], self._middle, len(content), content)
+                b"%b%b$%d\r\n%b\r\n" % (self._calls[outbox].head, self._middle, len(content), content)
             )
         expiry = None
         if has_ended:
@@ -223,7 +243,7 @@ class Sender:
     def _note(self, sending: _Sending, answers: Iterator[Any], now: float) -> ResponseError | None:
         """Note the answers for one call; return a refusal, where there is one."""
         outbox = sending.outbox
-        errors = []
+        errors: list[ResponseError] = []
         if sending.is_new:
             answer = next(answers)
             if isinstance(answer, bytes):
@@ -244,28 +264,35 @@ class Sender:
             self._sent += sum(sent)
         if sending.expiry is not None:
             answer = next(answers)
-            if isinstance(answer, Exception):
+            if isinstance(answer, ResponseError):
                 errors.append(answer)
             else:
                 outbox.expires_at = now + _EXPIRE_EVERY
+        if errors:
+            return self._note_errors(outbox, errors)
+        if sending.has_ended and outbox.is_empty:
+            self._forget(outbox)
+        return None
+
+    def _note_errors(self, outbox: Outbox, errors: list[ResponseError]) -> ResponseError | None:
+        """Send nothing more of a call with which something is wrong; otherwise return why it is refused."""
         fault = next((error for error in errors if not is_refusal(error)), None)
-        if fault is not None:
-            outbox.close()
-            logger.error(
-                "Stream %s: not published any more: Redis %s answers %s",
-                outbox.stream.name,
-                self._shard.name,
-                printable(str(fault)),
-                extra=_LIMIT,
-            )
-            self._forget(outbox)
-        elif not errors and sending.has_ended and outbox.is_empty:
-            self._forget(outbox)
-        return errors[0] if errors and fault is None else None
+        if fault is None:
+            return errors[0]
+        outbox.close()
+        logger.error(
+            "Stream %s: not published any more: Redis %s answers %s",
+            outbox.stream.name,
+            self._shard.name,
+            printable(str(fault)),
+            extra=_LIMIT,
+        )
+        self._forget(outbox)
+        return None
 
     def _forget(self, outbox: Outbox) -> None:
         """Send nothing more of a call, and log what was not."""
-        del self._outboxes[outbox]
+        del self._calls[outbox]
         self._dropped += outbox.dropped
         if outbox.announced is not None:
             self._ended.append((time.monotonic() + KEPT_SECONDS, outbox.announced))

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gevent
 
 from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.feeds import Feed, Kind, Make
-from mediastreams.protocol.messages import Start
-from mediastreams.streams.stream import Puts, Stream
+from mediastreams.protocol.messages import Dtmf, Mark, Start
+from mediastreams.streams.stream import Chunk, Puts, Stream
 from mediastreams.streams.transcript import Transcript
 
 TICK_SECONDS = 0.1
@@ -24,6 +24,21 @@ END_SECONDS = 3.0  # for the consumers to take what waits and to finish, at the 
 _LEFT_SECONDS = 0.25  # of these, for those that end after the recogniser
 
 Publish = Callable[[Transcript], None]
+
+
+class Tap(Protocol):
+    """What takes all that comes of one stream at once, in the server's thread; so it must not wait."""
+
+    def put(self, item: Chunk | Dtmf | Mark) -> None:
+        """Take a message."""
+
+    def transcript(self, transcript: Transcript) -> None:
+        """Take a text; any thread may call it."""
+
+    def end(self) -> None:
+        """Called once, last: the stream has ended."""
+
+
 Factory = TypeVar("Factory", bound=Make)
 
 
@@ -34,6 +49,7 @@ class _Live:
     feeds: list[Feed]
     """The feeds that it began with."""
     puts: Puts
+    taps: list[Tap]
     attached: dict[Kind, Feed] = field(default_factory=dict)
 
 
@@ -46,6 +62,7 @@ class Consumers:
 
     def __init__(self, on_missed: Callable[[str, int], None] | None = None) -> None:
         self._kinds: list[Kind] = []
+        self._taps: list[Callable[[Stream, Start], Tap | None]] = []
         self._live: dict[Stream, _Live] = {}
         self._on_missed = on_missed
         self._ticking: Any = None
@@ -68,6 +85,13 @@ class Consumers:
         kind = Kind(factory, every, is_attachable=True)
         self._kinds.append(kind)
         return kind
+
+    def tap(self, begin: Callable[[Stream, Start], Tap | None]) -> None:
+        """Have each stream that starts be tapped by what `begin` returns, if not None.
+
+        A tap costs less than a consumer: nothing waits for a thread of its own.
+        """
+        self._taps.append(begin)
 
     def attach(self, stream: Stream, kind: Kind, make: Make) -> None:
         """Give a live stream the consumer that `make` makes, of a kind that is attachable.
@@ -95,9 +119,12 @@ class Consumers:
     def begin(self, stream: Stream, message: Start) -> Puts:
         """Make the feeds of a stream that has started; return what takes its messages."""
         feeds: list[Feed] = []
-        puts = Puts([], [])
+        taps = [tap for begin in self._taps if (tap := begin(stream, message)) is not None]
+        puts = Puts([tap.put for tap in taps], [tap.put for tap in taps])
 
         def publish(transcript: Transcript) -> None:
+            for tap in taps:
+                tap.transcript(transcript)
             for feed in feeds:
                 if not feed.kind.publishes:
                     feed.transcript(transcript)
@@ -109,7 +136,7 @@ class Consumers:
             feed = kind.begin(make, stream, message)
             feeds.append(feed)
             self._connect(feed, puts)
-        self._live[stream] = _Live(feeds, puts)
+        self._live[stream] = _Live(feeds, puts, taps)
         return puts
 
     def end(self, stream: Stream) -> None:
@@ -120,6 +147,8 @@ class Consumers:
         feeds = [*live.feeds, *live.attached.values()]
         deadline = time.monotonic() + END_SECONDS
         self._end([feed for feed in feeds if feed.kind.publishes], END_SECONDS - _LEFT_SECONDS)
+        for tap in live.taps:
+            tap.end()
         self._end([feed for feed in feeds if not feed.kind.publishes], deadline - time.monotonic())
 
     def finish(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 from support.streams import SID, FakeConnection, start
 
 from mediastreams.cluster import outbox as module
-from mediastreams.cluster.entries import StopItem, decode_entry
+from mediastreams.cluster.entries import decode_entry, encode_item
 from mediastreams.cluster.outbox import Outbox
 from mediastreams.config import Settings
 from mediastreams.protocol.messages import MediaFormat
@@ -20,7 +20,11 @@ def make(media_format=None, window=WINDOW):
 
 
 def chunk(track="inbound", size=160):
-    return ("media", 1, track, 1, 0, bytes(size), 0)
+    return encode_item(("media", 1, track, 1, 0, bytes(size), 0))
+
+
+MARK = encode_item(("mark", 2, "m"))
+END = encode_item(("end", "stop", 1.5))
 
 
 def taken(outbox, most=4):
@@ -78,17 +82,16 @@ class TestTaking:
 
     def test_an_entry(self):
         outbox = make()
-        outbox.put([chunk(), ("mark", 2, "m")])
+        outbox.put([chunk(), MARK])
         entry = decode_entry(outbox.take(1)[0])
         assert (entry.call, entry.n, len(entry.items)) == ("c", 1, 2)
 
-    @pytest.mark.parametrize("bad", [("mark", 1, "\ud800"), ("media", 1, "inbound", 1, 0, b"", 2**64)])
-    def test_one_that_cannot_be_encoded(self, bad):
+    def test_nothing_follows_the_last(self):
         outbox = make()
-        with pytest.raises((UnicodeEncodeError, OverflowError)):
-            outbox.put([bad])
-        assert outbox.is_empty
+        outbox.put_last([END])
         outbox.put([chunk()])
+        outbox.put_last([END])
+        assert outbox.has_ended
         assert taken(outbox) == [1]
 
 
@@ -102,6 +105,14 @@ class TestDropping:
         assert taken(outbox) == [11, 12, 13, 14]
         assert outbox.dropped == pytest.approx(10 * 0.2)
         assert outbox.unsent() == pytest.approx(10 * 0.2)
+
+    def test_also_before_they_are_taken(self, clock):
+        outbox = make()
+        for _ in range(20):
+            outbox.put([chunk()])
+            clock.now += 1
+        assert taken(outbox) == [11, 12, 13, 14]
+        assert outbox.dropped == pytest.approx(10 * 0.02)
 
     def test_what_was_taken_is_not_dropped(self, clock):
         outbox = make()
@@ -119,8 +130,8 @@ class TestDropping:
         [
             (None, [chunk(), chunk("outbound"), chunk()], 0.04),
             (None, [chunk(), chunk("outbound", 800)], 0.1),
-            (None, [("mark", 1, "m")], 0.0),
-            (None, [("media", 1, "inbound", 1, 0, bytes(160), ((0, bytes(40)),))], 0.02),
+            (None, [MARK], 0.0),
+            (None, [encode_item(("media", 1, "inbound", 1, 0, bytes(160), ((0, bytes(40)),)))], 0.02),
             (MediaFormat(sample_rate=16000), [chunk()], 0.01),
             (MediaFormat("audio/l16"), [chunk(), chunk(), chunk("outbound")], 0.04),
         ],
@@ -160,7 +171,7 @@ class TestDropping:
         outbox = make()
         outbox.announced, outbox.is_doubtful = announced, is_doubtful
         outbox.put([chunk()])
-        outbox.put_last([("end", "stop", 1.5)])
+        outbox.put_last([END])
         clock.now += 11
         outbox.drop_old()
         assert taken(outbox) == left
@@ -172,37 +183,3 @@ class TestDropping:
         outbox.put([chunk()])
         assert outbox.is_empty
         assert outbox.dropped == pytest.approx(0.02)
-
-
-class TestStop:
-    """That no audio follows comes behind the last chunk, whoever is first."""
-
-    def has_stop(self, outbox):
-        return [StopItem() in decode_entry(fields).items for fields in outbox.take(9)]
-
-    def test_when_all_audio_is_in(self):
-        outbox = make()
-        outbox.put([chunk(), chunk()], 2)
-        outbox.stop(2)
-        assert self.has_stop(outbox) == [False, True]
-
-    def test_when_some_is_still_to_come(self):
-        outbox = make()
-        outbox.put([chunk()], 1)
-        outbox.stop(3)
-        outbox.put([chunk()], 1)
-        outbox.put([chunk()], 1)
-        outbox.put([("mark", 1, "m")])
-        assert self.has_stop(outbox) == [False, False, True, False]
-
-    def test_of_a_call_without_audio(self):
-        outbox = make()
-        outbox.stop(0)
-        assert self.has_stop(outbox) == [True]
-
-    def test_not_behind_the_end(self):
-        outbox = make()
-        outbox.put_last([("end", "stop", 1.5)])
-        outbox.stop(0)
-        assert self.has_stop(outbox) == [False]
-        assert outbox.has_ended

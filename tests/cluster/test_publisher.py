@@ -31,7 +31,7 @@ from mediastreams.cluster.entries import (
     audio_key,
     decode_entry,
 )
-from mediastreams.cluster.publisher import Publishing, server_name
+from mediastreams.cluster.publisher import server_name
 from mediastreams.cluster.stream import RemoteStream
 from mediastreams.config import Settings
 from mediastreams.consumers.base import Consumer
@@ -75,7 +75,7 @@ def here():
 @pytest.fixture
 def consumers(publisher, here):
     consumers = Consumers()
-    consumers.register(lambda stream: Publishing(stream, publisher))
+    consumers.tap(publisher.begin)
     consumers.register(lambda stream: Noting(stream, here))
     return consumers
 
@@ -157,13 +157,13 @@ class TestACall:
         assert call.started_at == stream.started_at.timestamp()
         assert entries(redis_client, SID)[0].call == call.call
 
-    def test_every_flush_has_the_numbers_and_the_end_is_last(self, consumers, redis_client):
+    def test_the_first_and_the_last_entry_have_the_numbers(self, consumers, redis_client):
         put(consumers, CAPTURED)
         sid = json.loads(CAPTURED[1])["streamSid"]
         wait_until(lambda: has_ended(redis_client, sid))
         read_entries = entries(redis_client, sid)
         assert [entry.n for entry in read_entries] == list(range(1, len(read_entries) + 1))
-        assert all(any(isinstance(item, StateItem) for item in entry.items) for entry in read_entries)
+        assert any(isinstance(item, StateItem) for item in read_entries[0].items)
         assert [type(item) for item in read_entries[-1].items] == [StateItem, DetailsItem, EndItem]
         ends = [item for item in items(redis_client, sid) if isinstance(item, EndItem)]
         assert len(ends) == 1
@@ -212,7 +212,7 @@ class TestACall:
                     self.publish(published[-1])
 
         consumers = Consumers()
-        consumers.register(lambda stream: Publishing(stream, publisher))
+        consumers.tap(publisher.begin)
         consumers.recognise(Recogniser)
         put(consumers, texts(start(), chunk(2, 0), stop(3)))
         got, _ = read(redis_client)
@@ -222,7 +222,7 @@ class TestACall:
         assert told[1] == TranscriptItem("inbound", "Hello.", True, 0.5, 1.0, 0.25)
 
     def test_details_come_when_they_have_changed(self, consumers, redis_client, monkeypatch):
-        monkeypatch.setattr("mediastreams.cluster.publisher._DETAILS_EVERY", 0.0)
+        monkeypatch.setattr("mediastreams.cluster.publication._DETAILS_EVERY", 0.0)
 
         def told():
             return [item for item in items(redis_client, SID) if isinstance(item, DetailsItem)]
@@ -259,7 +259,7 @@ class TestACall:
         publisher = start_publisher(server.url)
         server.suspend()
         consumers = Consumers()
-        consumers.register(lambda stream: Publishing(stream, publisher))
+        consumers.tap(publisher.begin)
         began = time.monotonic()
         put(consumers, CAPTURED)
         assert time.monotonic() - began < 1

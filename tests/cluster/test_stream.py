@@ -20,6 +20,7 @@ from mediastreams.cluster.entries import (
     TranscriptItem,
     decode_entry,
     encode_entry,
+    encode_item,
 )
 from mediastreams.cluster.stream import RemoteStream
 from mediastreams.config import Settings
@@ -193,4 +194,7 @@ def test_overlaps_and_gaps_are_as_they_are_beside_the_stream(chunks):
         sent.append(("media", message.sequence_number, m.track, m.chunk, m.timestamp, payload, where))
         expected.append(("media", message))
         expected += [("audio", "inbound", *each) for each in cut]
-    assert hand_over(remote(), *decode_entry(encode_entry("c", 1, sent)).items) == expected
+    assert (
+        hand_over(remote(), *decode_entry(encode_entry("c", 1, [encode_item(item) for item in sent])).items)
+        == expected
+    )

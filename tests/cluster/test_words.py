@@ -12,7 +12,6 @@ from support.streams import SID, FakeConnection, media, start, stop, warnings
 
 from mediastreams.cluster import words as module
 from mediastreams.cluster.entries import Begun, Done, Heard, StopItem, encode, words_key
-from mediastreams.cluster.publisher import Publishing
 from mediastreams.cluster.words import RemoteWords, WordReader
 from mediastreams.config import Settings
 from mediastreams.consumers.base import Consumer
@@ -175,7 +174,7 @@ class TestReader:
                 got.append(transcript)
 
         consumers = Consumers()
-        consumers.register(lambda stream: Publishing(stream, publisher))
+        consumers.tap(publisher.begin)
         consumers.recognise(lambda stream, publish: RemoteWords(stream, reader, publish, lambda _: None))
         consumers.register(Noting)
         return consumers

@@ -10,7 +10,7 @@ import time
 from redis import Redis
 
 from mediastreams.cluster import entries
-from mediastreams.cluster.entries import Announced, encode, encode_entry
+from mediastreams.cluster.entries import Announced, encode, encode_entry, encode_item
 from mediastreams.protocol.messages import Start, StartMetadata
 from support.server import SECONDS, Server
 
@@ -45,7 +45,9 @@ class PublishedCall:
     def put(self, *items):
         """Publish an entry of these items."""
         self.n += 1
-        self.client.xadd(entries.audio_key(self.sid), encode_entry(self.id, self.n, list(items)))
+        self.client.xadd(
+            entries.audio_key(self.sid), encode_entry(self.id, self.n, [encode_item(item) for item in items])
+        )
 
     def media(self, chunks=10):
         """Publish an entry of so many chunks of each track."""
