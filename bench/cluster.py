@@ -2,26 +2,28 @@
 
     python bench/cluster.py
     python bench/cluster.py --calls 1000 --rounds 3 --no-worker
+    python bench/cluster.py --worker recording
+    python bench/cluster.py --calls 20 --takeover
 
 It starts a redis-server, which must be on PATH. The server has one core; calls, Redis and the worker another.
 What the numbers mean, and how they are taken, is in bench/README.md.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
@@ -30,6 +32,7 @@ import calls  # noqa: E402
 from mediastreams.consumers.base import Consumer  # noqa: E402
 
 FLUSHES_PER_SECOND = 5
+TAKEOVER_SECONDS = 10  # of speech after a worker was killed
 GROUP = "cluster:Noting"
 _THIS = str(Path(__file__).resolve())
 
@@ -72,8 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None and sys.argv[1:] == ["--serve"]:
         _serve()
         return 0
-    if arguments is None and sys.argv[1:] == ["--work"]:
-        _work()
+    if arguments is None and sys.argv[1:2] == ["--work"]:
+        _work(sys.argv[2])
         return 0
     options = _parser().parse_args(arguments)
     if shutil.which("redis-server") is None:
@@ -82,14 +85,21 @@ def main(arguments: list[str] | None = None) -> int:
     cores = calls.Cores.take()
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cores.load})
+    if options.takeover:
+        try:
+            return _print_takeover(measure_takeover(cores, options.calls))
+        except calls.ServerError as error:
+            print(f"Failed: {error}", file=sys.stderr)
+            return 1
+        finally:
+            os.sched_setaffinity(0, before)
     runs: dict[str, list[Run]] = {"without Redis": [], "with Redis": []}
     print(f"{options.calls} calls, {options.seconds:g} s, median of {options.rounds} rounds\n")
     try:
         for n in range(options.rounds):
             for name, done in runs.items():
-                run = measure(
-                    cores, options.calls, options.seconds, name == "with Redis", has_worker=options.worker
-                )
+                worker = options.worker if name == "with Redis" else None
+                run = measure(cores, options.calls, options.seconds, name == "with Redis", worker)
                 done.append(run)
                 print(
                     f"round {n + 1}  {name:13} server {run.server:6.2%}  Redis {run.redis:6.2%}  worker "
@@ -127,56 +137,27 @@ def _summarise(count: int, without: list[Run], published: list[Run]) -> None:
     )
 
 
-def measure(cores: calls.Cores, count: int, seconds: float, is_published: bool, *, has_worker: bool) -> Run:
+def measure(cores: calls.Cores, count: int, seconds: float, is_published: bool, consumer: str | None) -> Run:
     """Run a server under so many calls, with Redis and a worker or without. Raises `ServerError`."""
-    environ = {
-        "HTTP_SERVER_PORT": "0",
-        "TRANSCRIBER": "off",
-        "PAGE_TOKEN": "off",
-        "MAX_STREAMS": str(count + 1),
-        "BENCH_LATENESS": "handled.json",
-    }
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        redis = _start_redis(folder) if is_published else None
-        if redis is not None:
-            environ["REDIS_URL"] = redis.url
-            environ["PYTHONPATH"] = os.pathsep.join((str(calls.ROOT), str(calls.BENCH)))
-        try:
-            return _measure(cores, count, seconds, environ, redis, has_worker=has_worker and is_published)
-        finally:
-            if redis is not None:
-                redis.process.kill()
-                redis.process.wait()
-
-
-def _measure(
-    cores: calls.Cores,
-    count: int,
-    seconds: float,
-    environ: dict[str, str],
-    redis: "_Redis | None",
-    *,
-    has_worker: bool,
-) -> Run:
-    worker_environ = {**environ, "BENCH_LATENESS": "available.json"}
-    if not has_worker:
-        worker_environ.pop("REDIS_URL", None)
-    with (
-        calls.Process((sys.executable, _THIS, "--serve"), {cores.server}, environ) as process,
-        calls.Process((sys.executable, _THIS, "--work"), {cores.load}, worker_environ) as worker,
-    ):
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(_Redis()) if is_published else None
+        environ = _environ(count, redis)
+        process = stack.enter_context(
+            calls.Process((sys.executable, _THIS, "--serve"), {cores.server}, environ)
+        )
+        worker = stack.enter_context(_worker(cores, environ, consumer)) if consumer else None
         load = calls.Load(process.url(), count, seconds)
         load.settle()
         began = time.monotonic_ns()
-        before = _cpu(process, worker, redis)
+        before = _cpu(process, redis, worker)
         load.speak()
         wall = time.monotonic_ns() - began
-        shares = [(now - then) / wall for now, then in zip(_cpu(process, worker, redis), before, strict=True)]
+        shares = [(now - then) / wall for now, then in zip(_cpu(process, redis, worker), before, strict=True)]
         load.hang_up()
         process.stop()
         handled = _read(process, "handled.json")
         available = {}
-        if has_worker:
+        if worker is not None and consumer == GROUP:
             time.sleep(1)  # for the last entries
             worker.stop()
             available = _read(worker, "available.json")
@@ -185,12 +166,63 @@ def _measure(
         faults.append(f"the load itself was {late_ms:.1f} ms late at p99: this run is not to be trusted")
     late, _ = _delays(load, handled)
     lateness = calls.Lateness(*(calls.percentile(late, part) for part in (0.5, 0.99, 1)), faults)
-    delays, missing = _delays(load, available) if has_worker else ([], 0)
-    return Run(shares[0], shares[2], shares[1], lateness, delays, missing)
+    delays, missing = _delays(load, available) if available else ([], 0)
+    return Run(*shares, lateness, delays, missing)
 
 
-def _cpu(process: calls.Process, worker: calls.Process, redis: "_Redis | None") -> list[int]:
-    return [process.cpu_ns(), worker.cpu_ns() if redis else 0, redis.cpu_ns() if redis else 0]
+def measure_takeover(cores: calls.Cores, count: int) -> list[float]:
+    """Kill one of two workers; return after how many seconds the other one had each of its calls.
+
+    That is when its consumer got the first message. Raises `ServerError`.
+    """
+    with contextlib.ExitStack() as stack:
+        environ = _environ(count, stack.enter_context(_Redis()))
+        process = stack.enter_context(
+            calls.Process((sys.executable, _THIS, "--serve"), {cores.server}, environ)
+        )
+        first, second = (stack.enter_context(_worker(cores, environ, GROUP)) for _ in range(2))
+        load = calls.Load(process.url(), count, TAKEOVER_SECONDS)
+        load.settle()
+        killed_at = time.monotonic_ns()
+        first.kill()
+        load.speak()
+        load.hang_up()
+        time.sleep(1)  # for the last entries
+        second.stop()
+        began = (min(filter(None, times), default=0) for times in _read(second, "available.json").values())
+    return sorted((at - killed_at) / 1e9 for at in began if at > killed_at)
+
+
+def _print_takeover(seconds: list[float]) -> int:
+    if not seconds:
+        print("Failed: the worker that was killed had no call", file=sys.stderr)
+        return 1
+    print(
+        f"{len(seconds)} calls of a worker that was killed: another had them after "
+        f"{statistics.median(seconds):.1f} s (median), {seconds[-1]:.1f} s (the last)"
+    )
+    return 0
+
+
+def _environ(count: int, redis: "_Redis | None") -> dict[str, str]:
+    environ = {
+        "HTTP_SERVER_PORT": "0",
+        "TRANSCRIBER": "off",
+        "PAGE_TOKEN": "off",
+        "MAX_STREAMS": str(count + 1),
+        "BENCH_LATENESS": "handled.json",
+        "PYTHONPATH": os.pathsep.join((str(calls.ROOT), str(calls.BENCH))),
+    }
+    return environ if redis is None else {**environ, "REDIS_URL": redis.url}
+
+
+def _worker(cores: calls.Cores, environ: dict[str, str], consumer: str) -> calls.Process:
+    environ = {**environ, "BENCH_LATENESS": "available.json", "RECORDINGS_DIR": "recordings"}
+    return calls.Process((sys.executable, _THIS, "--work", consumer), {cores.load}, environ)
+
+
+def _cpu(process: calls.Process, redis: "_Redis | None", worker: calls.Process | None) -> list[int]:
+    return [each.cpu_ns() if each else 0 for each in (process, redis, worker)]
 
 
 def _delays(load: calls.Load, handled: dict[str, list[int]]) -> tuple[list[float], int]:
@@ -215,14 +247,14 @@ def _read(process: calls.Process, name: str) -> dict[str, list[int]]:
 
 
 class _Redis:
-    """A redis-server that keeps nothing on disk."""
+    """A redis-server that keeps nothing on disk; a context manager, which ends it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self) -> None:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{port}/0"
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + calls.PATIENCE
         while True:
@@ -234,12 +266,16 @@ class _Redis:
                     raise calls.ServerError("redis-server did not start") from None
                 time.sleep(0.02)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
     def cpu_ns(self) -> int:
         """Return the CPU time used so far."""
         return calls._cpu_ns(self.process.pid)
-
-
-_start_redis = _Redis
 
 
 def _serve() -> None:
@@ -262,10 +298,8 @@ def _serve() -> None:
     lateness.serve()
 
 
-def _work() -> None:
-    """Run a worker with `Noting`, and write what it has noted at its end."""
-    if "REDIS_URL" not in os.environ:
-        signal.pause()
+def _work(consumer: str) -> None:
+    """Run a worker with a consumer, and write at its end what `Noting` has noted."""
     import cluster
 
     from mediastreams.__main__ import main
@@ -278,7 +312,7 @@ def _work() -> None:
         end(status)
 
     os._exit = write_and_end
-    main(["work", GROUP, "--calls", "100000"])
+    main(["work", consumer, "--calls", "100000"])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -286,8 +320,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--calls", type=int, default=200, metavar="N", help="how many at once (%(default)s)")
     parser.add_argument("--seconds", type=float, default=8, metavar="N", help="of each run (%(default)s)")
     parser.add_argument(
-        "--no-worker", dest="worker", action="store_false", help="nobody consumes the calls: more of them fit"
+        "--worker",
+        choices=(GROUP, "recording"),
+        default=GROUP,
+        help="its consumer: one that notes when it gets each message (%(default)s), or recording",
     )
+    parser.add_argument(
+        "--no-worker",
+        dest="worker",
+        action="store_const",
+        const=None,
+        help="nobody consumes the calls: more of them fit",
+    )
+    parser.add_argument("--takeover", action="store_true", help="kill one of two workers instead")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of both (%(default)s)")
     return parser
 

@@ -439,22 +439,22 @@ class TestServer:
         assert "Traceback" not in server.stop()
         assert len(announced(redis_client)) == 1
 
-    def test_away_for_longer_than_the_window(self, start_server, redis_server, redis_client):
+    def test_away_for_two_windows(self, start_server, redis_server, redis_client):
         server = start_server(REDIS_URL=redis_server.url, REDIS_WINDOW="10")
-        wait = self.begin(server, "--seconds", "17")
+        wait = self.begin(server, "--seconds", "24")
         wait_until(lambda: announced_sid(redis_client))
         sid = announced_sid(redis_client)
         with Follower(redis_server, sid) as follower:
             wait_until(lambda: len(follower.chunks) > 20)
             redis_server.kill()
-            time.sleep(13)
+            time.sleep(20)
             redis_server.start()
             assert self.sid_of(wait()) == sid
-            server.wait_for(f"Stream {sid}: 17.00 s; inbound 850 chunks, 136000 bytes; 0 messages lost")
+            server.wait_for(f"Stream {sid}: 24.00 s; inbound 1200 chunks, 192000 bytes; 0 messages lost")
             wait_until(lambda: has_ended(redis_client, sid))
             wait_until(lambda: follower.has_ended)
-        missing = (850 - len(follower.chunks)) * 0.02
-        assert 2 < missing < 5
+        missing = (1200 - len(follower.chunks)) * 0.02
+        assert 9 < missing < 12
         told = server.wait_for(rf"Stream {sid}: ([0-9.]+) s of its audio were not published")
         assert float(told[1]) == pytest.approx(missing, abs=0.05)
         wait_until(lambda: dropped(server) == pytest.approx(missing, abs=0.001), every=0.2)
