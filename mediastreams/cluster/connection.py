@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 3.0  # more than a blocking command waits
+_ANSWERED_SECONDS = 0.01  # what Redis needs for 250 entries, and the network
 _FIRST_PAUSE = 0.1  # seconds until Redis is tried again; each further pause is twice as long
 _MAX_PAUSE = 2.0
 
@@ -45,6 +46,9 @@ _REFUSED = ("BUSY Redis", "DB index is out of range", "MISCONF", "NOREPLICAS", "
 
 # No connection, or no Redis there. A UnicodeError: no host can have this name.
 _UNREACHABLE = (ConnectionError, TimeoutError, InvalidResponse, OSError, UnicodeError)
+
+
+_sleep = get_original("time", "sleep")  # of the system, also where gevent has patched it
 
 
 class AwayError(MediaStreamsError):
@@ -156,11 +160,13 @@ def bulk(*arguments: bytes) -> bytes:
 def pipeline(client: Redis, commands: Sequence[bytes]) -> list[Any]:
     """Send packed commands at once; return the answer to each, a `ResponseError` where one failed.
 
-    With redis-py's `Pipeline`, and its packing, a command costs three times as much.
+    With redis-py's `Pipeline`, and its packing, a command costs three times as much. The answers are read
+    when all of them should be there: else they come in many pieces, and this thread wakes up for each.
     """
     connection: Any = client.connection_pool.get_connection()
     try:
         connection.send_packed_command([b"".join(commands)])
+        _sleep(_ANSWERED_SECONDS)
         return [_answer(connection) for _ in commands]
     except BaseException:
         connection.disconnect()  # answers that are not read yet must not be taken for those to other commands
