@@ -4,6 +4,7 @@ The server's thread encodes what comes of a stream, and a sender takes it from t
 of its own. So a call never waits for Redis.
 """
 
+import importlib
 import logging
 import os
 import re
@@ -74,7 +75,11 @@ class Publisher:
             return self._server
 
     def start(self) -> None:
-        """Connect to Redis. Any thread may call it, again and again; not before gunicorn forks."""
+        """Connect to Redis; does nothing where it has. For the server's thread, not before gunicorn forks."""
+        # What the first connection imports. Where gevent has patched the locks of imports, this thread and
+        # the senders' could wait for each other for ever (gevent before 26.8).
+        importlib.import_module("encodings.idna")
+        _ = gevent.get_hub().resolver
         with self._lock:
             for sender in self._senders.values():
                 sender.start()

@@ -695,3 +695,40 @@ print(sorted(name for name in sys.modules if name.split(".")[0] == "redis" or "c
         assert result.returncode == 1
         assert result.stderr == "REDIS_URL cannot be used: it needs pip install -r requirements-redis.txt\n"
         assert run("-c", program).stdout == "['redis']\n"
+
+
+IMPORTS = """
+import gevent.monkey
+
+gevent.monkey.patch_all()
+import sys
+import time
+
+from gevent.monkey import get_original
+
+import mediastreams.extension
+from mediastreams.cluster.connection import Shards
+from mediastreams.cluster.publisher import Publisher
+
+me = get_original("_thread", "get_ident")()
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if get_original("_thread", "get_ident")() != me:
+            print("a thread imports", name)
+
+
+publisher = Publisher(Shards(sys.argv[1]), 60.0, 30.0, lambda figures: told.append(figures))
+told = []
+sys.meta_path.insert(0, Finder())
+publisher.start()
+while not any(figures.is_up for figures in told):
+    gevent.sleep(0.01)
+"""
+
+
+def test_its_threads_import_nothing(redis_server):
+    """Two threads that import at once may wait for ever, where gevent has patched the locks of imports."""
+    result = run("-c", IMPORTS, redis_server.url.replace("127.0.0.1", "localhost"))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
