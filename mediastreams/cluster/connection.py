@@ -6,14 +6,16 @@ redis-py's own retries are off: they block for seconds, and what waits is known 
 import logging
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gevent.monkey import get_original
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
@@ -22,8 +24,10 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 from redis.retry import Retry
 
@@ -36,19 +40,30 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 3.0  # more than a blocking command waits
-_ANSWERED_SECONDS = 0.01  # what Redis needs for 250 entries, and the network
 _FIRST_PAUSE = 0.1  # seconds until Redis is tried again; each further pause is twice as long
 _MAX_PAUSE = 2.0
+_BACK_SECONDS = 3.0  # without a failure; while a node of a Redis Cluster is away, the others answer
 
 # As answers to a command: Redis is there, but does not take anything now.
-_REFUSALS = (ClusterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
+_REFUSALS = (
+    AskError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 _REFUSED = ("BUSY Redis", "DB index is out of range", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS")
 
 # No connection, or no Redis there. A UnicodeError: no host can have this name.
-_UNREACHABLE = (ConnectionError, TimeoutError, InvalidResponse, OSError, UnicodeError)
-
-
-_sleep = get_original("time", "sleep")  # of the system, also where gevent has patched it
+_UNREACHABLE = (
+    ConnectionError,
+    TimeoutError,
+    InvalidResponse,
+    RedisClusterException,
+    OSError,
+    UnicodeError,
+)
 
 
 class AwayError(MediaStreamsError):
@@ -56,7 +71,7 @@ class AwayError(MediaStreamsError):
 
 
 class Shard:
-    """One Redis. Any thread may use it."""
+    """One Redis, or a Redis Cluster. Any thread may use it."""
 
     name: str
     """Its host and port, for the log: never its password."""
@@ -69,16 +84,18 @@ class Shard:
         # each has a client of its own: a client's locks are gevent's there, which wait in a hub.
         self._clients = get_original("_thread", "_local")()
         self._lock = get_original("_thread", "allocate_lock")()
+        self._is_cluster: bool | None = None  # not known yet
         self._away_since: float | None = None
-        self._retry_at = 0.0
+        self._retry_at = self._failed_at = 0.0
         self._pause = _FIRST_PAUSE
 
     @property
     def client(self) -> Any:
         """This thread's client. Any: by redis-py's own types each answer may be of any type."""
-        client: Redis | None = getattr(self._clients, "client", None)
-        if client is None:
-            client = self._clients.client = Redis.from_url(
+        kind = RedisCluster if self._is_cluster else Redis
+        client: Any = getattr(self._clients, "client", None)
+        if type(client) is not kind:
+            client = self._clients.client = kind.from_url(
                 self._url,
                 socket_connect_timeout=CONNECT_SECONDS,
                 socket_timeout=ANSWER_SECONDS,
@@ -101,7 +118,7 @@ class Shard:
         if time.monotonic() < self._retry_at:
             raise AwayError(self.name)
         try:
-            value = command(self.client)
+            value = self._run(command)
         except _UNREACHABLE as error:
             self._note_away(error)
             raise AwayError(self.name) from None
@@ -111,12 +128,17 @@ class Shard:
             self._note_away(error)
             raise AwayError(self.name) from None
         if self._away_since is not None:
-            self._note_back()
+            self._note_success()
         return value
+
+    def _run(self, command: Callable[[Any], T]) -> T:
+        if self._is_cluster is None:
+            self._is_cluster = _is_cluster(self.client)
+        return command(self.client)
 
     def _note_away(self, error: Exception) -> None:
         with self._lock:
-            now = time.monotonic()
+            now = self._failed_at = time.monotonic()
             self._retry_at = now + self._pause
             self._pause = min(2 * self._pause, _MAX_PAUSE)
             if self._away_since is not None:
@@ -124,10 +146,12 @@ class Shard:
             self._away_since = now
         logger.warning("Redis %s is away: %s", self.name, _why(error))
 
-    def _note_back(self) -> None:
+    def _note_success(self) -> None:
         with self._lock:
-            away_since, self._away_since = self._away_since, None
             self._pause = _FIRST_PAUSE
+            if self._is_cluster and time.monotonic() < self._failed_at + _BACK_SECONDS:
+                return
+            away_since, self._away_since = self._away_since, None
         if away_since is not None:
             logger.warning("Redis %s is back after %.1f s", self.name, time.monotonic() - away_since)
 
@@ -144,47 +168,16 @@ class Shards:
         return self.all[zlib.crc32(stream_sid.encode()) % len(self.all)]
 
 
-def packed(*arguments: bytes) -> bytes:
-    """Return a command as it goes over the wire: an array of bulk strings.
-
-    Source: https://redis.io/docs/latest/develop/reference/protocol-spec/#sending-commands-to-a-redis-server
-    """
-    return b"*%d\r\n%b" % (len(arguments), bulk(*arguments))
-
-
-def bulk(*arguments: bytes) -> bytes:
-    """Return arguments of a command as they go over the wire."""
-    return b"".join([b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments])
-
-
-def pipeline(client: Redis, commands: Sequence[bytes]) -> list[Any]:
-    """Send packed commands at once; return the answer to each, a `ResponseError` where one failed.
-
-    With redis-py's `Pipeline`, and its packing, a command costs three times as much. The answers are read
-    when all of them should be there: else they come in many pieces, and this thread wakes up for each.
-    """
-    connection: Any = client.connection_pool.get_connection()
-    try:
-        connection.send_packed_command([b"".join(commands)])
-        _sleep(_ANSWERED_SECONDS)
-        return [_answer(connection) for _ in commands]
-    except BaseException:
-        connection.disconnect()  # answers that are not read yet must not be taken for those to other commands
-        raise
-    finally:
-        client.connection_pool.release(connection)
-
-
-def _answer(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
-
-
 def is_refusal(error: Exception) -> bool:
     """Return whether Redis refuses commands such as this for now, or for this user."""
     return isinstance(error, _REFUSALS) or str(error).startswith(_REFUSED)
+
+
+def _is_cluster(client: Any) -> bool:
+    try:
+        return bool(client.info("cluster").get("cluster_enabled"))
+    except ResponseError:  # this user may not ask, or it is a proxy
+        return False
 
 
 def _why(error: Exception) -> str:

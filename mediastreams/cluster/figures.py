@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from redis import Redis
+from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from mediastreams.cluster.entries import CALLS, TAKEOVERS
@@ -12,7 +13,7 @@ from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
-_MAX_COUNTED = 1000  # calls that wait, where Redis does not count them itself
+_MAX_COUNTED = 1000  # calls that wait
 _MAX_GROUPS = 100
 
 
@@ -55,25 +56,26 @@ def groups(client: Redis) -> dict[str, Group]:
 
 
 def _waiting(client: Redis, group: Mapping[str, int | bytes | None]) -> int:
-    lag = group.get("lag")
-    if isinstance(lag, int):
-        return lag
-    # Redis before 7, or one that cannot tell because entries were deleted.
+    # Not its `lag`: after a restart with an append-only file that was rewritten, it counts calls again.
     after = group["last-delivered-id"]
     assert isinstance(after, bytes)
     entries: Any = client.xrange(CALLS, b"(" + after, count=_MAX_COUNTED)
     return len(entries)
 
 
-def warn_of_policy(client: Redis, name: str) -> None:
-    """Log where Redis may delete calls."""
+def warn_of_policy(client: Any, name: str) -> None:
+    """Log where Redis, or a node of a Redis Cluster, may delete calls."""
+    options = {"target_nodes": RedisCluster.ALL_NODES} if isinstance(client, RedisCluster) else {}
     try:
-        policy = client.info("memory").get("maxmemory_policy", "noeviction")
+        told = client.info("memory", **options)
     except ResponseError:
         return
-    if policy != "noeviction":
-        logger.warning(
-            "Redis %s may delete calls when its memory is full: its maxmemory-policy is %s, not noeviction",
-            name,
-            printable(str(policy)),
-        )
+    for node, memory in told.items() if options else [(name, told)]:
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            logger.warning(
+                "Redis %s may delete calls when its memory is full: its maxmemory-policy is %s, not "
+                "noeviction",
+                node,
+                printable(str(policy)),
+            )

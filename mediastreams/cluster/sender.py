@@ -16,7 +16,8 @@ from gevent.monkey import get_original
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from mediastreams.cluster.connection import AwayError, Shard, bulk, is_refusal, packed, pipeline
+from mediastreams.cluster.commands import Command, bulk, packed, pipeline
+from mediastreams.cluster.connection import AwayError, Shard, is_refusal
 from mediastreams.cluster.entries import CALLS, VERSION, EntryError, Fields, decode_announced
 from mediastreams.cluster.figures import Figures, Group, groups, warn_of_policy
 from mediastreams.cluster.outbox import Outbox
@@ -194,7 +195,7 @@ class Sender:
 
     def _send(self, client: Redis, outboxes: list[Outbox]) -> None:
         now = time.monotonic()
-        commands: list[bytes] = []
+        commands: list[Command] = []
         all_sending = [
             sending for outbox in outboxes if (sending := self._commands(outbox, now, commands)) is not None
         ]
@@ -217,7 +218,7 @@ class Sender:
         if refusal is not None:
             raise refusal
 
-    def _commands(self, outbox: Outbox, now: float, commands: list[bytes]) -> _Sending | None:
+    def _commands(self, outbox: Outbox, now: float, commands: list[Command]) -> _Sending | None:
         """Append what is to be sent of a call."""
         has_ended = outbox.has_ended  # before the entries: afterwards none comes
         entries = outbox.take(_AT_ONCE)
@@ -225,19 +226,19 @@ class Sender:
         if not entries and announcement is None and not has_ended:
             return None
         if announcement is not None:
-            commands.append(packed(b"XADD", CALLS.encode(), b"*", b"v", VERSION, b"m", announcement[b"m"]))
+            command = packed(b"XADD", CALLS.encode(), b"*", b"v", VERSION, b"m", announcement[b"m"])
+            commands.append((CALLS, command))
         for fields in entries:
             content = fields[b"m"]
-            commands.append(
-                b"%b%b$%d\r\n%b\r\n" % (self._calls[outbox].head, self._middle, len(content), content)
-            )
+            command = b"%b%b$%d\r\n%b\r\n" % (self._calls[outbox].head, self._middle, len(content), content)
+            commands.append((outbox.key, command))
         expiry = None
         if has_ended:
             expiry = KEPT_SECONDS
         elif now >= outbox.expires_at:
             expiry = int(self._window) + KEPT_SECONDS
         if expiry is not None:
-            commands.append(packed(b"EXPIRE", outbox.key.encode(), b"%d" % expiry))
+            commands.append((outbox.key, packed(b"EXPIRE", outbox.key.encode(), b"%d" % expiry)))
         return _Sending(outbox, entries, announcement is not None, has_ended, expiry)
 
     def _note(self, sending: _Sending, answers: Iterator[Any], now: float) -> ResponseError | None:

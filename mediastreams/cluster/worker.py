@@ -16,8 +16,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from mediastreams.cluster.commands import read_streams
 from mediastreams.cluster.connection import AwayError, Shard, Shards
-from mediastreams.cluster.entries import EntryError, audio_key, decode_entry, encode, words_key
+from mediastreams.cluster.entries import EntryError, Fields, audio_key, decode_entry, encode, words_key
 from mediastreams.cluster.group import LEASE_SECONDS, Group, Lease
 from mediastreams.cluster.job import MAX_WAITING, Job, Kind
 
@@ -150,16 +151,16 @@ class Loop:
         return begun
 
     def _read(self) -> None:
-        """Read what has come for all calls, in one command."""
+        """Read what has come for all calls."""
         jobs = {
-            audio_key(job.lease.announced.start.stream_sid).encode(): job
+            audio_key(job.lease.announced.start.stream_sid): job
             for job in self.jobs.values()
             if job.wants_entries
         }
         if not jobs:
             return
-        cursors = {key: job.cursor for key, job in jobs.items()}
-        for key, entries in self._shard.run(lambda client: client.xread(cursors, count=MAX_WAITING)) or []:
+
+        def take(key: str, entries: list[tuple[bytes, Fields]]) -> None:
             job = jobs[key]
             for id, fields in entries:
                 try:
@@ -168,6 +169,9 @@ class Loop:
                     job.skip(id, str(error))
                 else:
                     job.add(id, entry)
+
+        cursors = {key: job.cursor for key, job in jobs.items()}
+        self._shard.run(lambda client: read_streams(client, cursors, MAX_WAITING, take))
 
     def _send_words(self) -> None:
         jobs = [job for job in self.jobs.values() if job.words and job.is_mine]

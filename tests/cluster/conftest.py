@@ -5,13 +5,13 @@ import sys
 
 import pytest
 from support.cluster import Worker, ended_at_exit
-from support.redis import redis_server, start_redis
+from support.redis import redis_cluster, redis_server, start_redis
 from support.server import ROOT, environment
 
 from mediastreams.cluster.connection import Shards
 from mediastreams.cluster.publisher import Publisher
 
-__all__ = ["redis_server", "start_redis"]  # fixtures
+__all__ = ["redis_cluster", "redis_server", "start_redis"]  # fixtures
 
 
 @pytest.fixture

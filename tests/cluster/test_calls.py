@@ -4,60 +4,18 @@ import importlib.util
 import json
 import re
 import sys
-import threading
 import time
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 import trustme
 from support.caller import call
-from support.cluster import pending
+from support.cluster import RECORDING, assert_same, calling, pending, recordings, rights
 from support.hosts import Hosts
 from support.page import TOKEN, Page
 from support.recogniser import WORKER
 from support.redis import RedisServer, free_port
-from support.server import ROOT, SECONDS, Server, environment, sounds_like, wait_until
-
-RECORDING = ("recording", "--calls", "40")
-
-
-@contextmanager
-def calling(url, *arguments):
-    """Make calls beside the block, and wait for their end."""
-    failures = []
-
-    def run():
-        try:
-            call(url, *arguments)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield
-    thread.join(3 * SECONDS)
-    assert not thread.is_alive()
-    assert failures == []
-
-
-def recordings(folder):
-    """Return the bytes of each recording, and its account."""
-    return {
-        path.stem.rpartition("-")[2]: (path.read_bytes(), json.loads(path.with_suffix(".json").read_text()))
-        for path in folder.glob("*.wav")
-    }
-
-
-def assert_same(folder, original):
-    """Compare the recordings that workers have made with those of the server itself."""
-    made, expected = recordings(folder), recordings(original)
-    assert len(list(folder.glob("*.wav"))) == len(expected)
-    assert made.keys() == expected.keys()
-    for sid, (audio, account) in made.items():
-        assert audio == expected[sid][0], sid
-        for field in ("tracks", "ended", "duration", "messages", "media", "lost", "dtmf", "marks", "error"):
-            assert account[field] == expected[sid][1][field], (sid, field)
+from support.server import ROOT, Server, environment, sounds_like, wait_until
 
 
 def test_recordings_survive_their_workers(redis_server, start_server, start_worker, tmp_path):
@@ -157,12 +115,6 @@ def test_the_local_engine_in_a_worker(redis_server, start_server, start_worker):
     assert sounds_like(said["caller"], "Hello, this is a simulated call."), output
     assert sounds_like(said["callee"], "I can hear you loud and clear."), output
     assert "Traceback" not in output + worker.stop()
-
-
-def rights():
-    """Return the rights that docs/redis.md lists, as words of ACL SETUSER."""
-    text = (ROOT / "docs" / "redis.md").read_text()
-    return re.search(r"```\nuser mediastreams on >PASSWORD (.*?)```", text, re.DOTALL)[1].split()
 
 
 def test_a_user_with_the_rights_that_the_docs_list(redis_server, start_server, start_worker, tmp_path):

@@ -11,7 +11,7 @@ from support.redis import free_port
 from support.streams import warnings
 
 from mediastreams.cluster import connection
-from mediastreams.cluster.connection import AwayError, Shard, Shards, packed, pipeline
+from mediastreams.cluster.connection import AwayError, Shard, Shards
 
 SID = "MZ" + "0123456789abcdef" * 2
 
@@ -73,14 +73,15 @@ class TestShard:
         shard = Shard(f"redis://127.0.0.1:{free_port()}/0")
         asked = []
 
-        def note(client):
+        def ask(client):
             asked.append(time.monotonic())
             client.ping()
 
+        monkeypatch.setattr(connection, "_is_cluster", ask)
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             with pytest.raises(AwayError):
-                shard.run(note)
+                shard.run(ping)
             time.sleep(0.01)
         # After 0.1, 0.2, 0.4 and 0.8 seconds.
         assert 3 <= len(asked) <= 5
@@ -196,29 +197,6 @@ class TestShard:
         with pytest.raises(KeyError):
             shard.run(fail)
         assert not shard.is_away
-
-
-class TestPipeline:
-    def test_each_answer(self, redis_server):
-        with redis_server.client() as client:
-            client.set("text", "a")
-            increase = packed(b"INCR", b"n")
-            long = packed(b"XADD", b"s", b"*", b"a", bytes(70000))
-            answers = pipeline(client, [increase, packed(b"XLEN", b"text"), increase, long])
-            assert (answers[0], answers[2]) == (1, 2)
-            assert isinstance(answers[1], ResponseError)
-            assert client.xrange("s") == [(answers[3], {b"a": bytes(70000)})]
-            assert pipeline(client, []) == []
-
-    def test_a_connection_that_is_lost_is_not_used_again(self, redis_server, monkeypatch):
-        monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.2)
-        shard = Shard(redis_server.url)
-        shard.run(ping)
-        redis_server.suspend()
-        with pytest.raises(AwayError):
-            shard.run(lambda client: pipeline(client, 2 * [packed(b"INCR", b"n")]))
-        redis_server.resume()
-        assert run_when_due(shard, lambda client: pipeline(client, [packed(b"ECHO", b"")])) == [b""]
 
 
 def test_log_levels(redis_server, caplog):

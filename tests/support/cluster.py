@@ -1,10 +1,13 @@
 """Calls on Redis as a server publishes them, worker programs, and what they consumed."""
 
 import contextlib
+import json
 import os
 import random
+import re
 import secrets
 import signal
+import threading
 import time
 
 from redis import Redis
@@ -12,9 +15,11 @@ from redis import Redis
 from mediastreams.cluster import entries
 from mediastreams.cluster.entries import Announced, encode, encode_entry, encode_item
 from mediastreams.protocol.messages import Start, StartMetadata
-from support.server import SECONDS, Server
+from support.caller import call
+from support.server import ROOT, SECONDS, Server
 
 CHUNK = 160
+RECORDING = ("recording", "--calls", "40")
 
 
 def sid():
@@ -109,3 +114,47 @@ def ended_at_exit(server):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.process.pid, signal.SIGKILL)
         server.stop(told=False)
+
+
+@contextlib.contextmanager
+def calling(url, *arguments):
+    """Make calls beside the block, and wait for their end."""
+    failures = []
+
+    def run():
+        try:
+            call(url, *arguments)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    thread.join(3 * SECONDS)
+    assert not thread.is_alive()
+    assert failures == []
+
+
+def recordings(folder):
+    """Return the bytes of each recording, and its account."""
+    return {
+        path.stem.rpartition("-")[2]: (path.read_bytes(), json.loads(path.with_suffix(".json").read_text()))
+        for path in folder.glob("*.wav")
+    }
+
+
+def assert_same(folder, original):
+    """Compare the recordings that workers have made with those of the server itself."""
+    made, expected = recordings(folder), recordings(original)
+    assert len(list(folder.glob("*.wav"))) == len(expected)
+    assert made.keys() == expected.keys()
+    for sid, (audio, account) in made.items():
+        assert audio == expected[sid][0], sid
+        for field in ("tracks", "ended", "duration", "messages", "media", "lost", "dtmf", "marks", "error"):
+            assert account[field] == expected[sid][1][field], (sid, field)
+
+
+def rights():
+    """Return the rights that docs/redis.md lists, as words of ACL SETUSER."""
+    text = (ROOT / "docs" / "redis.md").read_text()
+    return re.search("^user mediastreams on >PASSWORD (.*)$", text, re.MULTILINE)[1].split()

@@ -10,9 +10,10 @@ import time
 
 import pytest
 from redis import Redis
+from redis.cluster import RedisCluster
 from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionError, NoPermissionError
 
-from support.server import SECONDS
+from support.server import SECONDS, wait_until
 
 
 def executable():
@@ -35,9 +36,14 @@ def _of_a_package():
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port that is free, as is the one 10,000 above, which a Redis Cluster's node takes as well."""
+    while True:
+        with socket.socket() as listener, socket.socket() as above:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                above.bind(("127.0.0.1", port + 10_000))
+                return port
 
 
 class RedisServer:
@@ -107,6 +113,75 @@ class RedisServer:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait(SECONDS)
+
+
+class Cluster:
+    """A Redis Cluster of three nodes, each with a third of the slots."""
+
+    OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    SLOTS = 16384
+
+    def __init__(self, start):
+        """Make it of servers that `start` starts."""
+        self.nodes = [start(*self.OPTIONS, "--cluster-require-full-coverage", "no") for _ in range(3)]
+        self.url = self.nodes[0].url
+        bounds = [self.SLOTS * n // 3 for n in range(4)]
+        for node, first, last in zip(self.nodes, bounds, bounds[1:], strict=False):
+            self.ask(node, "CLUSTER", "ADDSLOTS", *range(first, last))
+            self.ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
+        for node in self.nodes:
+            wait_until(lambda node=node: self._knows_all(node))
+
+    def client(self, **options):
+        """Return a client of it."""
+        return RedisCluster.from_url(self.url, protocol=2, **options)
+
+    def ask(self, node, *words):
+        """Return a node's answer to a command."""
+        with node.client() as client:
+            return client.execute_command(*words)
+
+    def node_of(self, key):
+        """Return the node that has a key."""
+        with self.client() as client:
+            port = client.get_node_from_key(key).port
+        return next(node for node in self.nodes if node.port == port)
+
+    @contextlib.contextmanager
+    def moving(self, key):
+        """Move a key and its slot to another node; during the block the key has moved, the slot is moving.
+
+        Source: https://redis.io/docs/latest/commands/cluster-setslot/
+        """
+        source = self.node_of(key)
+        target = next(node for node in self.nodes if node is not source)
+        slot = self.ask(source, "CLUSTER", "KEYSLOT", key)
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._id(source))
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(target))
+
+        def migrate():
+            keys = self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+            for each in keys:
+                self.ask(source, "MIGRATE", "127.0.0.1", target.port, each, 0, 5000)
+
+        migrate()
+        yield
+        migrate()
+        for node in (target, source, *self.nodes):
+            self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self._id(target))
+
+    def _id(self, node):
+        return self.ask(node, "CLUSTER", "MYID")
+
+    def _knows_all(self, node):
+        told = self.ask(node, "CLUSTER", "INFO").decode()
+        return "cluster_state:ok" in told and "cluster_slots_assigned:16384" in told
+
+
+@pytest.fixture
+def redis_cluster(start_redis):
+    """A Redis Cluster of the test's own."""
+    return Cluster(start_redis)
 
 
 @pytest.fixture
