@@ -78,7 +78,8 @@ def _is_url(text: str) -> bool:
 
 def _are_redis_urls(urls: str) -> bool:
     parts = [urlsplit(url) for url in urls.split(",")]
-    return all(part.hostname and part.port != 0 for part in parts)  # `port` raises ValueError, too
+    # The path is a number, or there is a / in the password. `port` raises ValueError, too.
+    return all(part.hostname and part.port != 0 and re.fullmatch("/?[0-9]{0,5}", part.path) for part in parts)
 
 
 def _canonical(tag: str) -> str:

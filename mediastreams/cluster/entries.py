@@ -33,6 +33,11 @@ def group_key(announced: "Announced", group: str) -> str:
     return f"ms:{{{announced.start.stream_sid}}}:{announced.call}:{group}"
 
 
+def done_key(announced: "Announced") -> str:
+    """Return the key of the groups that have finished with a call."""
+    return f"ms:{{{announced.start.stream_sid}}}:{announced.call}"
+
+
 def words_key(server: str) -> str:
     """Return the key of what was heard in a server's calls."""
     return f"ms:words:{server}"

@@ -30,6 +30,7 @@ from mediastreams.cluster.entries import (
     audio_key,
     decode_announced,
     decode_entry,
+    done_key,
     group_key,
 )
 
@@ -40,6 +41,7 @@ T = TypeVar("T")
 LEASE_SECONDS = 5.0  # since it was renewed; then another worker may take the call
 MAX_ATTEMPTS = 5  # at a call, without a checkpoint: it may be what ends the workers
 _KEPT_SECONDS = 7200  # longer than the entries of a call that has ended
+_DONE_SECONDS = 60  # that the entries of a call are kept with which all groups have finished
 _IDLE = int(LEASE_SECONDS * 1000)
 
 # Each has one key, so that it runs in Redis Cluster as well. The owner is compared and written in one step.
@@ -145,6 +147,7 @@ class Group:
             # Not deleted: the call may have been announced twice.
             key = group_key(lease.announced, self.name)
             self._ask(lambda client: client.hdel(key, "cursor", "n", "state", "token", "attempts"), 0)
+            self._ask(lambda client: self._make_room(client, lease.announced), None)
         return is_finished
 
     def checkpoint(self, lease: Lease, place: Place) -> bool:
@@ -165,6 +168,18 @@ class Group:
                 raise
             self._created_at = None
             return default
+
+    def _make_room(self, client: Any, announced: Announced) -> None:
+        """Let a call's entries go a minute after the last group has finished with it, not an hour."""
+        key = done_key(announced)
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(key, self.name)
+            pipeline.expire(key, _KEPT_SECONDS)
+            pipeline.scard(key)
+            pipeline.hlen(GROUPS)
+            *_, finished, groups = pipeline.execute()
+        if finished >= groups:
+            client.expire(audio_key(announced.start.stream_sid), _DONE_SECONDS)
 
     def _create(self, client: Any) -> float:
         """Make the group where there is none; return when it was made."""

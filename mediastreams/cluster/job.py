@@ -185,6 +185,7 @@ class Job:
             logger.info("%s is taken over", self._label)
             consumer.resume(announced.start, place.state)
         else:
+            logger.info("%s is taken", self._label)
             consumer.start(announced.start)
 
     def _hand_over_waiting(self) -> None:

@@ -57,8 +57,11 @@ def _load(name: str) -> type[Consumer]:
     sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise click.BadParameter(f"{name}: {error}", param_hint="CONSUMERS") from None
+    except Exception as error:
+        raise click.BadParameter(
+            f"{name}: {module_name} cannot be imported: {type(error).__name__}: {error}",
+            param_hint="CONSUMERS",
+        ) from None
     consumer = getattr(module, class_name, None)
     if not (isinstance(consumer, type) and issubclass(consumer, Consumer)):
         raise click.BadParameter(

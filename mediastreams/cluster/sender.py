@@ -181,6 +181,7 @@ class Sender:
         if not self._is_checked:
             warn_of_policy(client, self._shard.name)
             self._is_checked = True
+            logger.info("Calls are published on Redis %s", self._shard.name)
         if self._has_doubts:
             _settle_doubts(
                 client, {outbox.call: outbox for outbox in list(self._calls) if outbox.is_doubtful}

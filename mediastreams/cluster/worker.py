@@ -238,17 +238,21 @@ class Worker:
 
         `hurry` ends the wait. A call that cannot be handed over is taken over after 5 s.
         """
-        logger.info("Draining: at most %g s for %d calls", seconds, self._count())
+        logger.info("Draining: waiting up to %g s for %d calls", seconds, self._count())
         for loop in self._loops:
             loop.drain()
         self._wait(seconds, hurry)
+        handed_over = self._count()
         for loop in self._loops:
             loop.hand_over()
         self._wait(_RELEASE_SECONDS, threading.Event())
         self._ended.set()
         for thread in self._threads:
             thread.join(1)
-        if left := self._count():
+        left = self._count()
+        if handed_over > left:
+            logger.info("Handed over: %d calls", handed_over - left)
+        if left:
             logger.warning("%d calls could not be handed over, other workers take them over", left)
 
     def _count(self) -> int:

@@ -217,13 +217,19 @@ def page() -> bytes:
     return prometheus_client.generate_latest(registry)
 
 
+_redis_groups: dict[str, set[str]] = {}  # of each Redis those that it has, or had: a gauge cannot be removed
+
+
 def _count_redis(
     shard: str, is_up: bool, sent: int, dropped: float, groups: Mapping[str, tuple[int, int, int]]
 ) -> None:
     _redis_entries.labels(shard).inc(sent)
     _redis_dropped.labels(shard).inc(dropped)
     _redis_up.labels(shard).set(is_up)
-    for group, values in groups.items():
+    known = _redis_groups.setdefault(shard, set())
+    known.update(groups)
+    gone = known - groups.keys() if is_up else set()
+    for group, values in (*groups.items(), *((group, (0, 0, 0)) for group in gone)):
         for gauge, value in zip((_redis_waiting, _redis_pending, _redis_takeovers), values, strict=True):
             gauge.labels(shard, group).set(value)
 

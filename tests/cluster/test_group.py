@@ -207,3 +207,17 @@ def test_calls_of_before_the_group(redis_server):
     late = Group(Shard(redis_server.url), "late", "worker")
     assert [lease.announced.call for lease in late.take(10)] == [live.id, begun.id]
     assert len(pending(redis_server, "late")) == 2
+
+
+def test_entries_go_when_all_groups_have_finished(groups, call, redis_server):
+    first, _ = groups
+    other = Group(Shard(redis_server.url), "other", "worker-3")
+    call.media()
+    [lease], [others] = first.take(1), other.take(1)
+    with redis_server.client() as client:
+        key = entries.audio_key(call.sid)
+        client.expire(key, 3600)
+        first.finish(lease)
+        assert client.ttl(key) > 3500
+        other.finish(others)
+        assert 50 < client.ttl(key) <= 60

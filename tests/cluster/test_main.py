@@ -22,7 +22,10 @@ def work(*arguments, **environ):
         (["nothing"], "nothing: it must be recording, transcription or MODULE:CLASS"),
         ([":Class"], ":Class: it must be recording, transcription or MODULE:CLASS"),
         (["module:"], "module:: it must be recording, transcription or MODULE:CLASS"),
-        (["no_such_module:Class"], "no_such_module:Class: No module named 'no_such_module'"),
+        (
+            ["no_such_module:Class"],
+            "no_such_module cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
         (["json:Missing"], "json:Missing: Missing is no subclass of Consumer in json"),
         (["json:JSONDecoder"], "json:JSONDecoder: JSONDecoder is no subclass of Consumer in json"),
         (

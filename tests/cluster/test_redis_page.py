@@ -12,17 +12,14 @@ from support.server import ROOT, Server, environment, wait_until
 PAGE = Document(ROOT / "docs" / "redis.md")
 _, SERVE, RECORD, TRANSCRIBE = PAGE.blocks("Start it", "sh")
 (OWN,) = PAGE.blocks("Your own consumer", "")
-(LOUDEST,) = Document(ROOT / "README.md").blocks("Write a consumer", "python")
+LOUDEST, RESUMING = PAGE.blocks("Your own consumer", "python")
 
 
 def test_its_commands(redis_server, tmp_path):
     """Server, workers, and the README's consumer in a module of its own."""
     for name in ("app.py", "mediastreams", "twiml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    consumer = LOUDEST.replace("@streams.register\n", "").replace("app.logger", "logger")
-    (tmp_path / "loudest.py").write_text(
-        f"import logging\n\nlogger = logging.getLogger(__name__)\n{consumer}\n"
-    )
+    (tmp_path / "loudest.py").write_text(f"from mediastreams import Checkpoint\n{LOUDEST}\n{RESUMING}\n")
     environ = {**environment(), "HTTP_SERVER_PORT": "0", "TRANSCRIBER": "", "PAGE_TOKEN": "off"}
     environ["PATH"] = f"{tmp_path}{os.pathsep}{environ['PATH']}"
     environ["REDIS_URL"] = redis_server.url  # of the command that names none

@@ -100,7 +100,7 @@ def test_sigterm_lets_calls_end(redis_server, start_worker, notes):
     call.media()
     wait_until(lambda: chunks(notes(call)))
     worker.process.terminate()
-    worker.wait_for("Draining: at most 30 s for 1 calls")
+    worker.wait_for("Draining: waiting up to 30 s for 1 calls")
     later = PublishedCall(redis_server).announce()
     call.media()
     call.end()

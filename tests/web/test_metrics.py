@@ -291,6 +291,13 @@ class TestCounts:
             ("mediastreams_redis_takeovers", "other", "here:1"): 9,
         }
         assert 'mediastreams_redis_up{shard="there:1"} 0.0' in metrics.page().decode()
+        stream_metrics.redis("here:1", False, 0, 0.0, {})
+        stream_metrics.count()
+        waiting = ("mediastreams_redis_calls_waiting", "other", "here:1")
+        assert self.told()[waiting] == 7  # nobody knows better
+        stream_metrics.redis("here:1", True, 0, 0.0, {"recording": (4, 5, 6)})
+        stream_metrics.count()
+        assert self.told()[waiting] == 0
 
     def test_it_counts_also_without_streams(self, monkeypatch):
         monkeypatch.setattr(metrics, "COUNT_SECONDS", 0.01)
