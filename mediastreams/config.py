@@ -96,7 +96,7 @@ _PUBLIC_URL = _Kind(
     "an address such as https://example.ngrok.app", "(?i)(https?|wss?):.+|((?!://).)+", _normalise, _is_url
 )
 _REDIS_URLS = _Kind(
-    "an address such as redis://user:password@localhost:6379/0 or rediss://..., several with commas",
+    "an address such as redis://user:password@localhost:6379/0 or rediss://..., several with commas, no blanks",
     "rediss?://[!-+.-~-]+(,rediss?://[!-+.-~-]+)*",
     is_allowed=_are_redis_urls,
 )

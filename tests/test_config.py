@@ -200,6 +200,34 @@ class TestRead:
         assert (caught.value.name, caught.value.value, caught.value.allowed) == (name, value, allowed)
         assert str(caught.value) == f"{name}={value!r} cannot be used: it must be {allowed}"
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://",
+            "http://localhost",
+            "redis://localhost:0",
+            "redis://localhost/name",
+            "redis://user:p@ss/word@localhost:6379",
+            "redis://one, redis://two",
+        ],
+    )
+    def test_an_address_of_redis_that_cannot_be_used(self, url):
+        with pytest.raises(
+            SettingError, match=r"^REDIS_URL='\(not shown\)' cannot be used: it must be an address"
+        ):
+            Settings.read({"REDIS_URL": url})
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://a",
+            "rediss://u:p%40ss%2Fw@h:1/3?ssl_ca_certs=/x/y.pem",
+            "redis://a,redis://b:1/0,redis://[::1]",
+        ],
+    )
+    def test_an_address_of_redis(self, url):
+        assert Settings.read({"REDIS_URL": url}).redis_url == url
+
 
 class TestLoad:
     SHOW = "from mediastreams.config import load; print(load().log_level, load().http_server_port)"

@@ -17,7 +17,7 @@ DOCUMENTS = [
     ]
 ]
 COMMAND = re.compile(
-    r"^(?:\S*bin/|\w+=\S+ )?(?:python3?|pip|npm|npx|curl|ngrok|gunicorn|ruff|mypy|docker)\b", re.M
+    r"^(?:\w+=\S+ )*(?:\S*bin/)?(?:python3?|pip|npm|npx|curl|ngrok|gunicorn|ruff|mypy|docker)\b", re.M
 )
 RUN_BY_THE_README_TEST = "tests/test_readme.py"
 # Where the commands of a section are run, or why they cannot be.

@@ -73,7 +73,7 @@ def test_usage(arguments, line):
             "recording",
             {"REDIS_URL": "http://:secret-word@host"},
             "REDIS_URL='(not shown)' cannot be used: it must be an address such as "
-            "redis://user:password@localhost:6379/0 or rediss://..., several with commas",
+            "redis://user:password@localhost:6379/0 or rediss://..., several with commas, no blanks",
         ),
     ],
 )
