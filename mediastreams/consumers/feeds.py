@@ -239,6 +239,8 @@ class Kind:
 
     def end(self, feed: Feed) -> None:
         """Run a feed that gets nothing more, again and again until its consumer has finished."""
+        if feed not in self.feeds:  # it has failed before
+            return
         self._ticked.add(feed)
         self.run(feed)
 

@@ -42,6 +42,27 @@ class TestFailure:
         assert [got for got in notes[SID] if got == "stop"]
         assert stream.ending == "stop"
 
+    def test_the_end_of_its_stream_is_not_felt_by_another(self, consumers, notes):
+        """A consumer that has failed is not looked at any more: the tick goes on."""
+
+        class Failing(Noting):
+            def media(self, message):
+                raise ValueError
+
+        consumers.register(Failing)
+        with Stream(FakeConnection(), Settings(), consumers) as live:
+            receive(live, start(sid=OTHER, inner=OTHER))
+            with Stream(FakeConnection(), Settings(), consumers) as stream:
+                receive(stream, start(), media(2, 0))
+                kind = consumers._kinds[-1]
+                wait_until(lambda: len(kind.feeds) == 1)  # the tick has taken out the one that failed
+            ticking = consumers._ticking
+            receive(live, media(2, 0, sid=OTHER))
+            wait_until(lambda: len(notes[OTHER]) > 2)
+            gevent.sleep(2 * registry.TICK_SECONDS)  # in which the tick would fail
+            assert consumers._ticking is ticking
+            assert not ticking.dead
+
     def test_the_next_stream_has_one_of_its_own(self, consumers, notes, caplog):
         failing = iter([True, False])
 
