@@ -81,45 +81,51 @@ class Publication:
         """Put an entry of what has come into the outbox."""
         if not self._items:
             return
-        try:
-            with self._lock:
-                self._outbox.put(self._take())
-        except _UNENCODABLE as error:
-            self._give_up(error)
+        with self._lock:
+            try:
+                self._put_rest()
+            except _UNENCODABLE as error:
+                self._give_up(error)
 
     def end(self) -> None:
         """Put the rest into the outbox, and how the stream ended."""
         stream = self.stream
         assert stream.ended_at is not None
-        self.fill()
         end = "end", stream.ending, stream.ended_at.timestamp()
-        try:
-            self._end([self._state(), self._item(self._details()), encode_item(end)])
-        except _UNENCODABLE as error:
-            self._give_up(error)
+        with self._lock:
+            try:
+                self._put_rest()
+                self._outbox.put_last([self._state(), self._item(self._details()), encode_item(end)])
+            except _UNENCODABLE as error:
+                self._give_up(error)
+        self._hurry()
 
     def _note(self, item: tuple[Any, ...]) -> None:
         try:
             self._items.append(encode_item(item))
         except _UNENCODABLE as error:
-            self._give_up(error)
+            with self._lock:
+                self._give_up(error)
         if len(self._items) >= MAX_ITEMS:
             self.fill()
+
+    # The lock is held for what follows: an entry that is made before the last one is also put in before it.
 
     def _give_up(self, error: Exception) -> None:
         """End the call for workers: it has what cannot be encoded."""
         if self._outbox.has_ended:
             return
         logger.warning("Stream %s: not published any more: %s", self.stream.name, printable(str(error)))
-        self._end([encode_item(("end", "failed", time.time()))])
-
-    def _end(self, items: list[bytes]) -> None:
-        self._outbox.put_last(items)
+        self._outbox.put_last([encode_item(("end", "failed", time.time()))])
         self._hurry()
 
+    def _put_rest(self) -> None:
+        if self._items:
+            self._outbox.put(self._take())
+
     def _take(self) -> list[bytes]:
-        """Return the items of an entry. The caller holds the lock; another thread may append meanwhile."""
-        items = self._items[:]
+        """Return the items of an entry."""
+        items = self._items[:]  # another thread may append meanwhile
         del self._items[: len(items)]
         now = time.monotonic()
         if now >= self._state_at:

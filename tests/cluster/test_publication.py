@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from support.consumers import mark
+from support.server import SECONDS
 from support.streams import SID, FakeConnection, dtmf, media, start, stop, warnings
 
 from mediastreams.cluster import publication as module
@@ -121,7 +122,7 @@ class TestEntries:
 
     def test_nothing_is_lost_between_threads(self, published):
         """The server puts in, and the sender takes out."""
-        count = 20_000
+        count = 5_000  # fewer than an outbox keeps
         taken = []
         is_over = threading.Event()
 
@@ -194,3 +195,30 @@ class TestWhatCannotBeEncoded:
         published.end()
         assert published.entries() == []
         assert caplog.text.count("not published any more") == 1
+
+
+def test_an_entry_that_is_made_as_the_stream_ends_comes_before_the_last(published, monkeypatch):
+    """The sender has taken the items, and has not put them in yet."""
+    published.put(media(2, 0))
+    taken, goes_on = threading.Event(), threading.Event()
+    put = published.outbox.put
+
+    def wait_and_put(items):
+        taken.set()
+        goes_on.wait(SECONDS)
+        put(items)
+
+    monkeypatch.setattr(published.outbox, "put", wait_and_put)
+    filling = threading.Thread(target=published.outbox.fill)
+    filling.start()
+    taken.wait(SECONDS)
+    with published.stream:
+        published.stream.receive(stop(9).to_json())
+    ending = threading.Thread(target=published.publication.end)
+    ending.start()
+    goes_on.set()
+    filling.join()
+    ending.join()
+    items = published.items()
+    assert isinstance(items[0], MediaItem)
+    assert isinstance(items[-1], EndItem)
