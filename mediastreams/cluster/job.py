@@ -13,6 +13,7 @@ from mediastreams.cluster.stream import RemoteStream
 from mediastreams.consumers.base import Consumer
 from mediastreams.streams.stream import Stream, current
 from mediastreams.streams.transcript import Transcript
+from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Job:
         self._group = group
         self._stream = RemoteStream(lease.announced)
         self._label = f"Stream {self._stream.name}: {kind.name}"
-        self._valid_until = time.monotonic() + LEASE_SECONDS - _MARGIN
+        self._valid_until = lease.asked_at + LEASE_SECONDS - _MARGIN
         self._came_at = time.monotonic()
         self._waiting: deque[tuple[bytes, Entry]] = deque()
         self._consumer: Consumer | None = None
@@ -76,14 +77,14 @@ class Job:
         self._has_sent_done = False
         self._has_ended = False
         self._is_stopped = False
-        self._has_failed = False
+        self._has_failed = self._is_unreadable = False
         self._is_lost = False
         self._is_handed_over = False
 
     @property
     def wants_entries(self) -> bool:
         """Whether entries are to be read for it."""
-        return not self._has_ended and len(self._waiting) < MAX_WAITING
+        return not self._has_ended and not self._is_unreadable and len(self._waiting) < MAX_WAITING
 
     @property
     def has_work(self) -> bool:
@@ -127,7 +128,13 @@ class Job:
     def skip(self, id: bytes, why: str) -> None:
         """Pass over an entry that cannot be read."""
         self.cursor = id
-        logger.error("%s misses entry %s, it cannot be used: %s", self._label, id.decode(), why)
+        logger.error("%s misses entry %s, it cannot be used: %s", self._label, id.decode(), printable(why))
+
+    def fail(self, why: str) -> None:
+        """End the call: its entries cannot be read."""
+        logger.error("%s: its entries cannot be read: %s", self._label, printable(why))
+        self._is_unreadable = True
+        self._waiting.append((self.cursor, Entry("", 0, [EndItem("failed", time.time())])))
 
     def judge(self) -> None:
         """End the call if its server is lost: it has sent nothing for longer than IDLE_TIMEOUT."""
@@ -251,9 +258,14 @@ class Job:
         self.is_over = True
 
     def _keep(self) -> bool:
-        """Keep a checkpoint; return whether the call is still this worker's."""
+        """Keep a checkpoint; return whether that was done.
+
+        Not while words wait, which another worker would not say again: they are sent first.
+        """
         assert self._consumer is not None
         checkpoint = self._consumer.checkpoint()
+        if self.words:
+            return False
         place = self._place
         if checkpoint is not None:
             if checkpoint.position is not None:

@@ -135,6 +135,6 @@ class Transcriber(Consumer):
         if track in self._tracks:
             first = min(timeline.first for timeline in list(self.stream.tracks.values()))
             begin, stop = (max(position - first, 0) / self.stream.rate for position in (start, end))
-            if final:
-                self._heard[track] = max(self._heard[track], end)
             self._publish(Transcript(track, text, final, begin, stop, lag))
+            if final:  # after that: a checkpoint must not have what could still be lost
+                self._heard[track] = max(self._heard[track], end)

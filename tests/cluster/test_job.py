@@ -1,5 +1,7 @@
 """A job, entry by entry; the group notes what it is asked for."""
 
+import time
+
 import pytest
 from support.streams import SID, start
 
@@ -82,7 +84,9 @@ class Harness:
         self.group = FakeGroup()
         self.made = []
         kind = Kind("noting", self.make, recognises, every)
-        self.job = Job(kind, self.group, Lease(b"1-1", CALL, 1, place or Place(), is_takeover))
+        self.job = Job(
+            kind, self.group, Lease(b"1-1", CALL, 1, place or Place(), is_takeover, time.monotonic())
+        )
 
     def make(self, *arguments):
         self.made.append(Noting(*arguments))
@@ -312,3 +316,29 @@ def test_no_more_is_read_than_a_slow_consumer_can_keep(job):
     assert not job.job.wants_entries
     job.run()
     assert job.job.wants_entries
+
+
+def test_no_checkpoint_before_the_words_are_sent(clock):
+    job = Harness(recognises=True)
+    job.add(1, chunk(1))
+    job.run()
+    assert list(job.job.words) == [Begun(CALL.call)]
+    assert job.group.asked == []
+    job.job.hand_over()
+    job.run()
+    assert job.group.asked == []
+    job.job.words.clear()
+    job.run()
+    assert [type(asked) for asked in job.group.asked] == [Place, str]
+    assert job.group.asked[-1] == "release"
+
+
+def test_one_that_cannot_be_read_ends(clock):
+    job = Harness()
+    job.add(1, chunk(1))
+    job.run()
+    job.job.fail("WRONGTYPE")
+    assert not job.job.wants_entries
+    job.run()
+    assert job.got[-1] == "stop"
+    assert job.job.is_over
