@@ -76,10 +76,24 @@ def _is_url(text: str) -> bool:
     return bool(parts.hostname) and "@" not in parts.netloc
 
 
+_TLS_OPTION = (
+    "(ssl_(ca_certs|ca_path|certfile|keyfile)=[^&@]+|ssl_cert_reqs=(none|optional|required)"
+    "|ssl_check_hostname=(true|false))"
+)
+_REDIS_QUERY = f"({_TLS_OPTION}(&{_TLS_OPTION})*)?"
+
+
 def _are_redis_urls(urls: str) -> bool:
     parts = [urlsplit(url) for url in urls.split(",")]
-    # The path is a number, or there is a / in the password. `port` raises ValueError, too.
-    return all(part.hostname and part.port != 0 and re.fullmatch("/?[0-9]{0,5}", part.path) for part in parts)
+    # Path and query would also be the rest of a password with a / or ?. `port` raises ValueError, too.
+    return all(
+        part.hostname
+        and part.port != 0
+        and re.fullmatch("/?[0-9]{0,5}", part.path)
+        and re.fullmatch(_REDIS_QUERY if part.scheme == "rediss" else "", part.query)
+        and not part.fragment
+        for part in parts
+    )
 
 
 def _canonical(tag: str) -> str:
@@ -96,7 +110,8 @@ _PUBLIC_URL = _Kind(
     "an address such as https://example.ngrok.app", "(?i)(https?|wss?):.+|((?!://).)+", _normalise, _is_url
 )
 _REDIS_URLS = _Kind(
-    "an address such as redis://user:password@localhost:6379/0 or rediss://..., several with commas, no blanks",
+    "an address such as redis://user:password@localhost:6379/0 or rediss://..., several with commas, no "
+    "blanks",
     "rediss?://[!-+.-~-]+(,rediss?://[!-+.-~-]+)*",
     is_allowed=_are_redis_urls,
 )

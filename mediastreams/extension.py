@@ -167,13 +167,15 @@ class MediaStreams:
     def _show_calls(self, access: Access, lines: Lines) -> None:
         """Let pages watch the calls, through a WebSocket of their own."""
         app, publisher = self._app, self._publisher
-        own = LiveCalls(self._consumers, lines, publisher.server if publisher else "")
+        own = LiveCalls(self._consumers, lines)
         self._streams.calls = own
         calls: Calls = own
         if publisher:
             from mediastreams.viewers.servers import AllCalls  # imports redis, which is only there for this
 
-            calls = all_calls = self._all_calls = AllCalls(own, publisher.server, publisher.shards.all[0])
+            calls = all_calls = self._all_calls = AllCalls(
+                own, lambda: publisher.server, publisher.shards.all[0]
+            )
             self._starts.append(all_calls.start)
             self._finishes.append(lambda _seconds: all_calls.finish())
         viewers = Viewers(calls, access, self.settings.page_viewers, self._hello)

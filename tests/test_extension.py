@@ -153,3 +153,9 @@ class TestTwoStreamsOfACall:
             server.wait_for(f"Start Message received: .*{self.ONE}")
             second.send(other)
             server.wait_for(f"WARNING in extension: Stream {self.OTHER}: call CA1 has a second live stream")
+
+
+def test_the_name_of_the_server_is_that_of_the_process_that_serves():
+    """With `gunicorn --preload` the application is made before the workers are."""
+    streams = MediaStreams(Flask(__name__), Settings(redis_url="redis://127.0.0.1:1/0"))
+    assert streams._publisher._server is None

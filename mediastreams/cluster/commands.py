@@ -56,34 +56,33 @@ def read_streams(
     cursors: Mapping[str, bytes],
     count: int,
     take: Callable[[str, list[tuple[bytes, Fields]]], None],
+    fail: Callable[[str, ResponseError], None],
 ) -> None:
     """Hand to `take` what follows the cursor of each stream, at most so many entries of each.
 
-    One command, but in a Redis Cluster, where a command has the keys of one slot, one for each stream. Raises
-    `ResponseError` where one cannot be read, in a Redis Cluster after all others.
+    `fail` gets the error of a stream that cannot be read. One command, but in a Redis Cluster, where a
+    command has the keys of one slot, and where it fails: one for each stream.
     """
     if not isinstance(client, RedisCluster):
-        streams: Any = client.xread(dict(cursors), count=count)
-        for key, entries in streams or ():
-            take(key.decode(), entries)
-        return
-    error: ResponseError | None = None
+        try:
+            streams: Any = client.xread(dict(cursors), count=count)
+        except ResponseError:
+            pass  # of which stream, it does not say
+        else:
+            for key, entries in streams or ():
+                take(key.decode(), entries)
+            return
     most = b"%d" % count
     commands = [
         (key, packed(b"XREAD", b"COUNT", most, b"STREAMS", key.encode(), cursor))
         for key, cursor in cursors.items()
     ]
-    for answer in pipeline(client, commands):
+    for (key, _), answer in zip(commands, pipeline(client, commands), strict=True):
         if isinstance(answer, ResponseError):
-            error = answer
+            fail(key, answer)
             continue
-        for key, entries in answer or ():
-            take(
-                key.decode(),
-                [(id, dict(zip(fields[::2], fields[1::2], strict=True))) for id, fields in entries],
-            )
-    if error is not None:
-        raise error
+        for _, entries in answer or ():
+            take(key, [(id, _fields(names_and_values)) for id, names_and_values in entries])
 
 
 def _fields(names_and_values: list[bytes]) -> Fields:
@@ -120,11 +119,15 @@ def _to_nodes(client: Any, commands: Sequence[Command]) -> list[Any]:
 
     A node that does not answer has answered `ClusterDownError`, so that the others' answers count.
     """
-    numbers: defaultdict[Any, list[int]] = defaultdict(list)
+    nodes: dict[str, Any] = {}
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
     for i, (key, _) in enumerate(commands):
-        numbers[client.get_node_from_key(key)].append(i)
+        node = client.get_node_from_key(key)
+        nodes[node.name] = node
+        numbers[node.name].append(i)
     answers: list[Any] = [None] * len(commands)
-    for node, of_node in numbers.items():
+    for name, of_node in numbers.items():
+        node = nodes[name]
         for i, answer in zip(of_node, _ask(client, node, [commands[i][1] for i in of_node]), strict=True):
             answers[i] = answer
     elsewhere = [i for i, answer in enumerate(answers) if isinstance(answer, AskError | ClusterDownError)]

@@ -42,7 +42,9 @@ CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 3.0  # more than a blocking command waits
 _FIRST_PAUSE = 0.1  # seconds until Redis is tried again; each further pause is twice as long
 _MAX_PAUSE = 2.0
-_BACK_SECONDS = 3.0  # without a failure; while a node of a Redis Cluster is away, the others answer
+# Without a failure: while a node of a Redis Cluster is away the others answer, and so are commands that read
+# by a Redis that refuses those that write.
+_BACK_SECONDS = 3.0
 
 # As answers to a command: Redis is there, but does not take anything now.
 _REFUSALS = (
@@ -53,7 +55,16 @@ _REFUSALS = (
     ReadOnlyError,
     TryAgainError,
 )
-_REFUSED = ("BUSY Redis", "DB index is out of range", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS")
+_REFUSED = (
+    "BUSY Redis",
+    "DB index is out of range",
+    "DENIED",
+    "MISCONF",
+    "NOREPLICAS",
+    "NOAUTH",
+    "WRONGPASS",
+)
+_REFUSED_IN_SCRIPTS = ("MISCONF", "NOPERM", "NOREPLICAS", "OOM", "READONLY")
 
 # No connection, or no Redis there. A UnicodeError: no host can have this name.
 _UNREACHABLE = (
@@ -85,6 +96,7 @@ class Shard:
         self._clients = get_original("_thread", "_local")()
         self._lock = get_original("_thread", "allocate_lock")()
         self._is_cluster: bool | None = None  # not known yet
+        self._is_refusing = False  # as it was the last time
         self._away_since: float | None = None
         self._retry_at = self._failed_at = 0.0
         self._pause = _FIRST_PAUSE
@@ -125,6 +137,7 @@ class Shard:
         except ResponseError as error:
             if not is_refusal(error):
                 raise
+            self._is_refusing = True
             self._note_away(error)
             raise AwayError(self.name) from None
         if self._away_since is not None:
@@ -149,8 +162,9 @@ class Shard:
     def _note_success(self) -> None:
         with self._lock:
             self._pause = _FIRST_PAUSE
-            if self._is_cluster and time.monotonic() < self._failed_at + _BACK_SECONDS:
+            if (self._is_cluster or self._is_refusing) and time.monotonic() < self._failed_at + _BACK_SECONDS:
                 return
+            self._is_refusing = False
             away_since, self._away_since = self._away_since, None
         if away_since is not None:
             logger.warning("Redis %s is back after %.1f s", self.name, time.monotonic() - away_since)
@@ -170,7 +184,10 @@ class Shards:
 
 def is_refusal(error: Exception) -> bool:
     """Return whether Redis refuses commands such as this for now, or for this user."""
-    return isinstance(error, _REFUSALS) or str(error).startswith(_REFUSED)
+    text = str(error)
+    # What a command of a script answers, Redis 6.2 tells in the middle of a sentence.
+    is_of_a_script = "@user_script" in text and any(code in text for code in _REFUSED_IN_SCRIPTS)
+    return is_of_a_script or isinstance(error, _REFUSALS) or text.startswith(_REFUSED)
 
 
 def _is_cluster(client: Any) -> bool:

@@ -6,10 +6,10 @@ when they have left the processor's cache.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol.messages import Number, Start, Track
@@ -21,6 +21,11 @@ TAKEOVERS = "ms:takeovers"
 """A hash: how many calls each group has taken over from workers that had died or stopped."""
 
 _encode = msgspec.msgpack.Encoder().encode
+
+# Whoever can write to this Redis can write anything: no infinity, and no day beyond the calendar.
+Time = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+"""Seconds since 1970."""
+Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 
 
 def audio_key(stream_sid: str) -> str:
@@ -54,9 +59,9 @@ class Announced(Struct, rename="camel"):
     """Identifies the call; a peer may use a `streamSid` twice."""
     server: str
     """The server that has the call."""
-    started_at: float
+    started_at: Time
     """When `start` came, in seconds since 1970."""
-    idle_timeout: float
+    idle_timeout: Seconds
     """Seconds without an entry after which the server is lost."""
     start: Start
     """The `start` message."""
@@ -98,9 +103,9 @@ class TranscriptItem(Struct, array_like=True, tag="transcript"):
     track: Track
     text: str
     final: bool
-    start: float
-    end: float
-    lag: float
+    start: Seconds
+    end: Seconds
+    lag: Seconds
 
 
 class TrackState(Struct, array_like=True):
@@ -142,7 +147,7 @@ class EndItem(Struct, array_like=True, tag="end"):
     """The stream has ended: nothing follows."""
 
     ending: str
-    ended_at: float
+    ended_at: Time
     """In seconds since 1970."""
 
 
@@ -171,16 +176,16 @@ class Heard(Struct, array_like=True, tag="heard"):
     track: Track
     text: str
     final: bool
-    start: float
-    end: float
-    lag: float
+    start: Seconds
+    end: Seconds
+    lag: Seconds
 
 
 class Done(Struct, array_like=True, tag="done"):
     """The last text of a call has been sent."""
 
     call: str
-    unheard: float
+    unheard: Seconds
     """How many seconds of audio were not recognised."""
 
 

@@ -9,6 +9,7 @@ Source: https://redis.io/docs/latest/develop/data-types/streams/#consumer-groups
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from redis.exceptions import ResponseError
 
-from mediastreams.cluster.connection import Shard
+from mediastreams.cluster.connection import Shard, is_refusal
 from mediastreams.cluster.entries import (
     CALLS,
     GROUPS,
@@ -33,6 +34,7 @@ from mediastreams.cluster.entries import (
     done_key,
     group_key,
 )
+from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ T = TypeVar("T")
 LEASE_SECONDS = 5.0  # since it was renewed; then another worker may take the call
 MAX_ATTEMPTS = 5  # at a call, without a checkpoint: it may be what ends the workers
 _KEPT_SECONDS = 7200  # longer than the entries of a call that has ended
+_CURSOR = re.compile(b"[0-9]{1,20}(-[0-9]{1,20})?")
 _DONE_SECONDS = 60  # that the entries of a call are kept with which all groups have finished
 _IDLE = int(LEASE_SECONDS * 1000)
 
@@ -77,6 +80,13 @@ return 1
 """
 
 
+# By Redis's clock, as the IDs of entries: those of the machines differ.
+_CREATED = """
+local now = redis.call('TIME')
+return redis.call('HSETNX', KEYS[1], ARGV[1], string.format('%d.%06d', now[1], now[2]))
+"""
+
+
 @dataclass(frozen=True)
 class Place:
     """A place in the entries of a call, and what the consumer knew there."""
@@ -103,6 +113,8 @@ class Lease:
     """From where to go on."""
     is_takeover: bool
     """Whether another worker had it before."""
+    asked_at: float
+    """When Redis was asked for it, on the monotonic clock."""
 
 
 class Group:
@@ -115,8 +127,8 @@ class Group:
         self._worker = worker
         self._created_at: float | None = None  # seconds since 1970; None: not known yet
         self._cursor: bytes | str = "0-0"  # where to look next for calls to take over
-        self._renew, self._release, self._finish, self._checkpoint = map(
-            shard.client.register_script, (_RENEW, _RELEASE, _FINISH, _CHECKPOINT)
+        self._renew, self._release, self._finish, self._checkpoint, self._note_created = map(
+            shard.client.register_script, (_RENEW, _RELEASE, _FINISH, _CHECKPOINT, _CREATED)
         )
 
     def take(self, most: int) -> list[Lease]:
@@ -132,7 +144,13 @@ class Group:
         if not leases:
             return set()
         arguments = [self.name, self._worker, *(lease.id for lease in leases)]
-        return set(self._ask(lambda client: self._renew([CALLS], arguments, client), []))
+
+        def renew(client: Any) -> list[bytes]:
+            client.hincrby(TAKEOVERS, self.name, 0)  # tells of a Redis that is full, and so has nothing new
+            kept: list[bytes] = self._renew([CALLS], arguments, client)
+            return kept
+
+        return set(self._ask(renew, list[bytes]()))
 
     def release(self, lease: Lease) -> None:
         """Let another worker have the call at once. Raises `AwayError`."""
@@ -164,7 +182,7 @@ class Group:
                 self._created_at = self.shard.run(self._create)
             return self.shard.run(command)
         except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
+            if "NOGROUP" not in str(error):
                 raise
             self._created_at = None
             return default
@@ -185,75 +203,153 @@ class Group:
         """Make the group where there is none; return when it was made."""
         with contextlib.suppress(ResponseError):  # BUSYGROUP: it is there
             client.xgroup_create(CALLS, self.name, "0", mkstream=True)
-        client.hsetnx(GROUPS, self.name, str(time.time()))
-        return float(client.hget(GROUPS, self.name) or 0)
+        self._note_created([GROUPS], [self.name], client)
+        try:
+            return float(client.hget(GROUPS, self.name) or 0)
+        except ValueError:  # somebody else has written it
+            return 0.0
 
     def _take(self, client: Any, most: int) -> list[Lease]:
+        asked_at = time.monotonic()
         streams = client.xreadgroup(self.name, self._worker, {CALLS: ">"}, count=most) or []
         entries = [entry for _, entries in streams for entry in entries]
-        return self._leases(client, entries, is_takeover=False)
+        return self._leases(client, entries, asked_at, is_takeover=False)
 
     def _take_over(self, client: Any, most: int) -> list[Lease]:
+        asked_at = time.monotonic()
         self._cursor, entries, *_ = client.xautoclaim(
             CALLS, self.name, self._worker, _IDLE, self._cursor, count=most
         )
-        return self._leases(client, entries, is_takeover=True)
+        return self._leases(client, entries, asked_at, is_takeover=True)
 
     def _leases(
-        self, client: Any, entries: Sequence[tuple[bytes | None, Fields | None]], is_takeover: bool
+        self,
+        client: Any,
+        entries: Sequence[tuple[bytes | None, Fields | None]],
+        asked_at: float,
+        is_takeover: bool,
     ) -> list[Lease]:
-        leases = []
+        """Return the leases of calls that were taken; what cannot be used is taken out of the group.
+
+        Redis is asked for all of them at once: with a distant Redis the first leases would else end before
+        the last call is there.
+        """
+        calls: dict[bytes, Announced] = {}
+        unusable: list[bytes] = []
         for id, fields in entries:
             if id is None:  # Redis 6.2: its entry was deleted
                 continue
             try:
-                lease = self._lease(client, id, fields, is_takeover)
+                if fields is None:  # its entry was deleted, an hour after its end
+                    unusable.append(id)
+                else:
+                    calls[id] = decode_announced(fields)
             except EntryError as error:
-                logger.error("Entry %s of %s cannot be used: %s", id.decode(), CALLS, error)
+                self._complain(id, error)
+                unusable.append(id)
+        self._leave_out_ended(client, calls, unusable)
+        leases = []
+        for id, answer in self._count_takings(client, calls, unusable, is_takeover):
+            try:
+                lease = self._lease(id, calls[id], answer, is_takeover, asked_at)
+            except (EntryError, ResponseError) as error:
+                if isinstance(error, ResponseError) and is_refusal(error):
+                    raise
+                self._complain(id, error)
                 lease = None
             if lease is None:
-                client.xack(CALLS, self.name, id)
+                unusable.append(id)
             else:
                 leases.append(lease)
+        if unusable:
+            client.xack(CALLS, self.name, *unusable)
         return leases
 
-    def _lease(self, client: Any, id: bytes, fields: Fields | None, is_takeover: bool) -> Lease | None:
-        """Return the lease of a call that was taken; None where there is nothing to do for it."""
-        if fields is None:  # its entry was deleted, an hour after its end
-            return None
-        announced = decode_announced(fields)
-        if announced.started_at < (self._created_at or 0) and self._has_ended(client, announced):
-            return None
-        key = group_key(announced, self.name)
-        client.hsetnx(key, "entry", id)
-        if client.hget(key, "entry") != id:  # a server that lost its connection has announced it twice
-            return None
+    def _complain(self, id: bytes, error: Exception) -> None:
+        logger.error("Entry %s of %s cannot be used: %s", id.decode(), CALLS, printable(str(error)))
+
+    def _leave_out_ended(self, client: Any, calls: dict[bytes, Announced], unusable: list[bytes]) -> None:
+        """Move those to `unusable` that had ended before the group was made."""
+        created_at = self._created_at or 0.0
+        older = [id for id in calls if _time_of(id) < created_at]
         with client.pipeline(transaction=False) as pipeline:
-            pipeline.hincrby(key, "token", 1)
-            pipeline.hincrby(key, "attempts", 1)
-            pipeline.expire(key, _KEPT_SECONDS)
-            pipeline.hmget(key, ["cursor", "n", "state"])
+            for id in older:
+                pipeline.xrevrange(audio_key(calls[id].start.stream_sid), count=1)
+            answers = pipeline.execute(raise_on_error=False) if older else []
+        for id, entries in zip(older, answers, strict=True):
+            if not isinstance(entries, Exception) and _had_ended(calls[id], id, entries, created_at):
+                del calls[id]
+                unusable.append(id)
+
+    def _count_takings(
+        self, client: Any, calls: dict[bytes, Announced], unusable: list[bytes], is_takeover: bool
+    ) -> list[tuple[bytes, list[Any]]]:
+        """Count the taking of each call; return what the group knows of it, or the error.
+
+        A server that lost its connection may have announced a call twice: the second goes to `unusable`.
+        """
+        if not calls:
+            return []
+        keys = {id: group_key(announced, self.name) for id, announced in calls.items()}
+        with client.pipeline(transaction=False) as pipeline:
+            for id, key in keys.items():
+                pipeline.hsetnx(key, "entry", id)
+                pipeline.hget(key, "entry")
+            answers = pipeline.execute(raise_on_error=False)
+        firsts: list[bytes] = []
+        for id, first in zip(calls, answers[1::2], strict=True):
+            (firsts if first == id or isinstance(first, Exception) else unusable).append(id)
+        with client.pipeline(transaction=False) as pipeline:
+            for id in firsts:
+                pipeline.hincrby(keys[id], "token", 1)
+                pipeline.hincrby(keys[id], "attempts", 1)
+                pipeline.expire(keys[id], _KEPT_SECONDS)
+                pipeline.hmget(keys[id], ["cursor", "n", "state"])
             if is_takeover:
-                pipeline.hincrby(TAKEOVERS, self.name, 1)
-            token, attempts, _, (cursor, n, state), *_ = pipeline.execute()
+                pipeline.hincrby(TAKEOVERS, self.name, len(firsts))
+            answers = pipeline.execute(raise_on_error=False)
+        return [(id, answers[4 * i : 4 * i + 4]) for i, id in enumerate(firsts)]
+
+    def _lease(
+        self, id: bytes, announced: Announced, answer: list[Any], is_takeover: bool, asked_at: float
+    ) -> Lease | None:
+        """Return a lease, or None where the call is given up. Raises what is wrong with its place."""
+        for each in answer:
+            if isinstance(each, Exception):
+                raise each
+        token, attempts, _, (cursor, n, state) = answer
         if attempts > MAX_ATTEMPTS:
             logger.error(
                 "Stream %s: %s has ended %d workers, and is given up",
-                *(announced.start.stream_sid, self.name, MAX_ATTEMPTS),
+                *(printable(announced.start.stream_sid), self.name, MAX_ATTEMPTS),
             )
             return None
-        place = Place(cursor or b"0", int(n or 0), bool(state), _state(state))
-        return Lease(id, announced, token, place, is_takeover)
+        try:
+            if cursor and not _CURSOR.fullmatch(cursor):
+                raise ValueError("no ID of an entry")
+            place = Place(cursor or b"0", int(n or 0), bool(state), _state(state))
+        except (ValueError, msgspec.DecodeError) as error:
+            raise EntryError(f"the checkpoint of its call: {error}") from None
+        return Lease(id, announced, token, place, is_takeover, asked_at)
 
-    def _has_ended(self, client: Any, announced: Announced) -> bool:
-        """Return whether a call had ended before the group was made."""
-        assert self._created_at is not None
-        alive_at, items = announced.started_at, list[Item]()
-        for id, fields in client.xrevrange(audio_key(announced.start.stream_sid), count=1):
-            alive_at, items = int(id.partition(b"-")[0]) / 1000, decode_entry(fields).items
-        if alive_at < self._created_at - announced.idle_timeout:  # its server is lost
-            return True
-        return any(isinstance(item, EndItem) and item.ended_at < self._created_at for item in items)
+
+def _time_of(id: bytes) -> float:
+    """Return when an entry was put in, in seconds since 1970 by Redis's clock."""
+    return int(id.partition(b"-")[0]) / 1000
+
+
+def _had_ended(
+    announced: Announced, id: bytes, entries: Sequence[tuple[bytes, Fields]], created_at: float
+) -> bool:
+    """Return whether a call had ended before the group was made; `entries` has its last one, if any."""
+    alive_at, items = _time_of(id), list[Item]()
+    for last, fields in entries:
+        alive_at = _time_of(last)
+        with contextlib.suppress(EntryError):
+            items = decode_entry(fields).items
+    if alive_at < created_at - announced.idle_timeout:  # its server is lost
+        return True
+    return alive_at < created_at and any(isinstance(item, EndItem) for item in items)
 
 
 def _state(state: bytes | None) -> Any:

@@ -145,7 +145,7 @@ class Sender:
         told: Mapping[str, Group] = {}
         is_time = now >= self._figures_at
         try:
-            if due or is_time:
+            if due:
                 self._shard.run(lambda client: self._send_all(client, due))
             if is_time:
                 told = self._shard.run(self._look_around)
@@ -178,10 +178,6 @@ class Sender:
         self._told_sent, self._told_dropped = sent, dropped
 
     def _send_all(self, client: Redis, outboxes: list[Outbox]) -> None:
-        if not self._is_checked:
-            warn_of_policy(client, self._shard.name)
-            self._is_checked = True
-            logger.info("Calls are published on Redis %s", self._shard.name)
         if self._has_doubts:
             _settle_doubts(
                 client, {outbox.call: outbox for outbox in list(self._calls) if outbox.is_doubtful}
@@ -191,6 +187,10 @@ class Sender:
             self._send(client, outboxes[i : i + _CALLS_AT_ONCE])
 
     def _look_around(self, client: Redis) -> dict[str, Group]:
+        if not self._is_checked:
+            warn_of_policy(client, self._shard.name)
+            self._is_checked = True
+            logger.info("Calls are published on Redis %s", self._shard.name)
         self._clean_up(client)
         return groups(client)
 
@@ -250,6 +250,7 @@ class Sender:
             answer = next(answers)
             if isinstance(answer, bytes):
                 outbox.announcement, outbox.announced = None, answer
+                self._latest = answer
             else:
                 errors.append(answer)
         sent = []
@@ -315,9 +316,10 @@ class Sender:
         try:
             if ids:
                 client.xdel(CALLS, *ids)
-            if now >= self._trim_at:
+            latest = int(self._latest.partition(b"-")[0])  # by Redis's clock; this machine's may be wrong
+            if latest and now >= self._trim_at:
                 self._trim_at = now + _TRIM_EVERY
-                client.xtrim(CALLS, minid=int((time.time() - _MAX_CALL) * 1000), approximate=True)
+                client.xtrim(CALLS, minid=max(latest - _MAX_CALL * 1000, 0), approximate=True)
         except ResponseError as error:
             logger.warning(
                 "Redis %s: calls stay in %s: %s", self._shard.name, CALLS, printable(str(error)), extra=_LIMIT

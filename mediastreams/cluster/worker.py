@@ -4,12 +4,14 @@ For each kind of consumer and each shard there is one loop, a thread that talks 
 the threads of a pool. Nothing here uses gevent's hub.
 """
 
+import itertools
 import logging
 import os
 import secrets
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,10 +19,11 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from mediastreams.cluster.commands import read_streams
-from mediastreams.cluster.connection import AwayError, Shard, Shards
+from mediastreams.cluster.connection import AwayError, Shard, Shards, is_refusal
 from mediastreams.cluster.entries import EntryError, Fields, audio_key, decode_entry, encode, words_key
 from mediastreams.cluster.group import LEASE_SECONDS, Group, Lease
 from mediastreams.cluster.job import MAX_WAITING, Job, Kind
+from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +94,11 @@ class Loop:
             except AwayError:
                 self._was_away = True
             except ResponseError as error:  # such as a key of another type
-                if str(error) != self._fault:
-                    self._fault = str(error)
-                    logger.error("Redis %s: %s", self._shard.name, self._fault)
-            except Exception:
-                logger.exception("Redis %s: a turn of %s failed", self._shard.name, self._kind.name)
+                self._note_fault(printable(_answer(error)))
+            except Exception as error:
+                if repr(error) != self._fault:
+                    self._fault = repr(error)
+                    logger.exception("Redis %s: a turn of %s failed", self._shard.name, self._kind.name)
             self._run_jobs()
 
     def _turn(self) -> None:
@@ -115,6 +118,12 @@ class Loop:
         self._send_words()
         for job in self.jobs.values():
             job.judge()
+
+    def _note_fault(self, fault: str) -> None:
+        """Log what is wrong, if it was not the last time."""
+        if fault != self._fault:
+            self._fault = fault
+            logger.error("Redis %s: %s", self._shard.name, fault)
 
     def _renew(self, now: float) -> None:
         kept = self._group.renew([job.lease for job in self.jobs.values()])
@@ -152,26 +161,40 @@ class Loop:
 
     def _read(self) -> None:
         """Read what has come for all calls."""
-        jobs = {
-            audio_key(job.lease.announced.start.stream_sid): job
-            for job in self.jobs.values()
-            if job.wants_entries
-        }
+        jobs: defaultdict[str, list[Job]] = defaultdict(list)  # a peer may use a streamSid twice
+        for job in self.jobs.values():
+            if job.wants_entries:
+                jobs[audio_key(job.lease.announced.start.stream_sid)].append(job)
         if not jobs:
             return
+        refusals: list[ResponseError] = []
 
         def take(key: str, entries: list[tuple[bytes, Fields]]) -> None:
-            job = jobs[key]
             for id, fields in entries:
+                behind = [job for job in jobs[key] if _order(job.cursor) < _order(id)]
                 try:
                     entry = decode_entry(fields)
                 except EntryError as error:
-                    job.skip(id, str(error))
+                    for job in behind:
+                        job.skip(id, str(error))
                 else:
-                    job.add(id, entry)
+                    for job in behind:
+                        job.add(id, entry)
 
-        cursors = {key: job.cursor for key, job in jobs.items()}
-        self._shard.run(lambda client: read_streams(client, cursors, MAX_WAITING, take))
+        def fail(key: str, error: ResponseError) -> None:
+            if is_refusal(error):
+                refusals.append(error)
+                return
+            for job in jobs[key]:
+                job.fail(str(error))
+
+        def read(client: Any) -> None:
+            read_streams(client, cursors, MAX_WAITING, take, fail)
+            if refusals:
+                raise refusals[0]
+
+        cursors = {key: min((job.cursor for job in here), key=_order) for key, here in jobs.items()}
+        self._shard.run(read)
 
     def _send_words(self) -> None:
         jobs = [job for job in self.jobs.values() if job.words and job.is_mine]
@@ -179,19 +202,26 @@ class Loop:
             return
         counts = [len(job.words) for job in jobs]
 
-        def send(client: Any) -> None:
+        def send(client: Any) -> list[Any]:
             with client.pipeline(transaction=False) as pipeline:
                 for job, count in zip(jobs, counts, strict=True):
                     key = words_key(job.lease.announced.server)
                     for words in list(job.words)[:count]:
                         pipeline.xadd(key, encode(words), maxlen=_MAX_WORDS, approximate=True)
                     pipeline.expire(key, _WORDS_KEPT_SECONDS)
-                pipeline.execute()
+                answers: list[Any] = pipeline.execute(raise_on_error=False)
+            if refusal := next((each for each in answers if _is_refused(each)), None):
+                raise refusal
+            return answers
 
-        self._shard.run(send)
+        answers = iter(self._shard.run(send))
         for job, count in zip(jobs, counts, strict=True):
             for _ in range(count):
                 job.words.popleft()
+            errors = [each for each in itertools.islice(answers, count + 1) if isinstance(each, Exception)]
+            if errors:
+                key = words_key(job.lease.announced.server)
+                self._note_fault(f"words for {printable(key)}: {printable(_answer(errors[0]))}")
 
     def _run_jobs(self) -> None:
         for id, job in list(self.jobs.items()):
@@ -206,6 +236,21 @@ class Loop:
             if job.has_work:
                 job.is_running = True
                 self._pool.submit(job.run)
+
+
+def _order(id: bytes) -> tuple[int, int]:
+    """Return what puts IDs of entries in their order."""
+    milliseconds, _, number = id.partition(b"-")
+    return int(milliseconds), int(number or 0)
+
+
+def _is_refused(answer: Any) -> bool:
+    return isinstance(answer, ResponseError) and is_refusal(answer)
+
+
+def _answer(error: Exception) -> str:
+    """Return what Redis has answered; redis-py puts the command before it, with what was to be sent."""
+    return str(error).rpartition("of pipeline caused error: ")[2]
 
 
 class Worker:

@@ -13,6 +13,7 @@ from mediastreams.viewers.messages import Audio, Changed, Detail, Levels, Remove
 from mediastreams.viewers.wire import Ask, Interest, encode_message, encode_told
 
 ASK_SECONDS = 2.0  # from one question to the next, and at most from one answer to the next
+MAX_ASKERS = 100  # servers
 GONE_SECONDS = 3 * ASK_SECONDS  # without a word, until a server is taken for gone
 MAX_WAITING = 2_000_000  # bytes of texts and rows
 MAX_AUDIO = 500  # parts, each of 100 ms of a track
@@ -55,7 +56,7 @@ class Answers:
         """Note what another server asks. What it is to get at once is made a moment later."""
         if ask.is_last:
             self._askers.pop(ask.server, None)
-        else:
+        elif ask.server in self._askers or len(self._askers) < MAX_ASKERS:
             self._askers[ask.server] = time.monotonic(), ask.interest
         self._unite()
         if ask.snapshots is None or self._server in ask.snapshots:

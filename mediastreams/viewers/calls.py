@@ -80,14 +80,13 @@ class LiveCalls:
     is_alone = False
     """It has all calls that it should have."""
 
-    def __init__(self, consumers: Consumers, lines: Lines, server: str = "") -> None:
-        """Add the consumers of the page to `consumers`. `lines` has the log of each stream.
+    server = ""
+    """The name with which the ids of the calls begin, if there is one; it is set before the first call."""
 
-        The ids of the calls begin with the name of the `server`, if it has one.
-        """
+    def __init__(self, consumers: Consumers, lines: Lines) -> None:
+        """Add the consumers of the page to `consumers`. `lines` has the log of each stream."""
         self._consumers = consumers
         self._lines = lines
-        self._prefix = f"{server}/" if server else ""
         self._ids = itertools.count(1)
         self._live: dict[str, Call] = {}
         self._ended: dict[str, Call] = {}
@@ -107,7 +106,8 @@ class LiveCalls:
 
     def begin(self, stream: Stream) -> None:
         """Add the call of a stream that has started."""
-        id = f"{self._prefix}{next(self._ids)}"
+        n = next(self._ids)
+        id = f"{self.server}/{n}" if self.server else str(n)
         call = Call(id, stream, self._lines.of(stream), self._tell_from_any_thread)
         self._live[call.id] = self._of_stream[stream] = call
         self._tell(Changed([call.row()]))

@@ -1,7 +1,7 @@
 """The calls of all servers that have the same REDIS_URL, as a source for the page."""
 
 import logging
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 import gevent
 from gevent.event import Event
@@ -33,20 +33,21 @@ class AllCalls:
     is_alone = False
     """Whether a page is open, and Redis is away."""
 
-    def __init__(self, own: LiveCalls, server: str, shard: Shard) -> None:
-        """`own` has the calls of this process, whose ids begin with the name of the `server`."""
+    def __init__(self, own: LiveCalls, name: Callable[[], str], shard: Shard) -> None:
+        """`own` has the calls of this process. `name` returns the name of the server, when it starts."""
         self._own = own
-        self._server = server
+        self._name = name
         self._shard = shard
+        self._server: str
         self._channels: Channels
-        self._answers = Answers(server, own, lambda data: self._channels.publish(TELL, data))
+        self._answers: Answers
+        self._others: Others
         self._is_open = False  # whether `own` is
         self._ticking: gevent.Greenlet[[], None] | None = None
         self._complained: set[str] = set()  # of which channels
         # Of the pages of this server:
         self._watcher: Watcher | None = None
         self._interest = Interest()
-        self._others = Others(server, self._tell_watcher)
         self._listening: Listening | None = None
         self._levels: dict[str, dict[Track, float | None]] = {}  # of this server's calls
         self._has_levels = False  # whether some are to be told
@@ -60,7 +61,10 @@ class AllCalls:
 
     def start(self) -> None:
         """Answer other servers from now on; for the process that serves."""
+        self._server = self._own.server = self._name()
         self._channels = Channels(self._shard)
+        self._answers = Answers(self._server, self._own, lambda data: self._channels.publish(TELL, data))
+        self._others = Others(self._server, self._tell_watcher)
         self._channels.listen(ASK, self._take_ask)
         gevent.spawn(self._ask_again)
 

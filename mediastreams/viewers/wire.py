@@ -35,6 +35,9 @@ _VERSION: Literal[1] = 1
 _encode = msgspec.msgpack.Encoder().encode
 
 T = TypeVar("T")
+_MAX_IDS = 2000
+Id = Annotated[str, Meta(max_length=200)]
+Ids = Annotated[frozenset[Id], Meta(max_length=_MAX_IDS)]
 ServerName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,100}\Z")]
 
 
@@ -45,11 +48,11 @@ class WireError(MediaStreamsError):
 class Interest(Struct, array_like=True, frozen=True):
     """The calls of which pages want to be told more than their rows, by id."""
 
-    shown: frozenset[str] = frozenset()
+    shown: Ids = frozenset()
     """Their levels and texts."""
-    selected: frozenset[str] = frozenset()
+    selected: Ids = frozenset()
     """All that happens."""
-    listened: frozenset[str] = frozenset()
+    listened: Ids = frozenset()
     """Their audio."""
 
 
@@ -59,9 +62,9 @@ class Ask(Struct, array_like=True):
     version: Literal[1]
     server: ServerName
     interest: Interest
-    snapshots: frozenset[str] | None
+    snapshots: Ids | None
     """The servers that are to send all their rows; None: each."""
-    details: frozenset[str]
+    details: Ids
     """The calls of which a `Detail` is to be sent."""
     is_last: bool
     """Whether no page is open any more."""

@@ -117,6 +117,10 @@ def test_the_local_engine_in_a_worker(redis_server, start_server, start_worker):
     assert "Traceback" not in output + worker.stop()
 
 
+def metrics(server):
+    return urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics").read().decode()
+
+
 def test_a_user_with_the_rights_that_the_docs_list(redis_server, start_server, start_worker, tmp_path):
     with redis_server.client() as admin:
         admin.execute_command("ACL", "SETUSER", "mediastreams", "on", ">secret-word", *rights())
@@ -134,10 +138,10 @@ def test_a_user_with_the_rights_that_the_docs_list(redis_server, start_server, s
             killed.kill()
             transcription.wait_for("is taken over")
         wait_until(lambda: not pending(redis_server, "recording"))
-        printed = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics").read().decode()
+        takeovers = re.compile('mediastreams_redis_takeovers.*group="transcription".* 1')
+        wait_until(lambda: takeovers.search(metrics(server)), every=0.2)
         output = "".join(program.stop() for program in (server, other, recording, transcription))
     assert_same(tmp_path / "workers", tmp_path / "server")
-    assert re.search(r'mediastreams_redis_takeovers\S*group="transcription"\S* 1', printed), printed
     for word in ("secret-word", "NOPERM", "permission", "Traceback", "is away"):
         assert word not in output
 

@@ -168,8 +168,9 @@ class TestSending:
     def test_what_a_server_that_died_has_left_goes_after_a_day(self, sending, redis_client):
         for hours in (30, 20):
             redis_client.xadd(CALLS, {"a": bytes(5000)}, id=int((time.time() - hours * 3600) * 1000))
+        sending.add(make_outbox())
         sending.tick()
-        ((id, _),) = redis_client.xrange(CALLS)
+        (id, _), _ = redis_client.xrange(CALLS)
         assert int(id.split(b"-")[0]) > (time.time() - 21 * 3600) * 1000
 
 
@@ -284,7 +285,9 @@ class TestAway:
 
 
 class TestRefusals:
-    def test_no_room(self, sending, redis_client, caplog):
+    def test_no_room(self, sending, redis_client, caplog, monkeypatch):
+        monkeypatch.setattr(connection, "_BACK_SECONDS", 0.3)
+        monkeypatch.setattr(sender, "_FIGURES_EVERY", 0.1)
         outbox = make_outbox()
         sending.add(outbox)
         outbox.put([chunk()])
@@ -296,7 +299,7 @@ class TestRefusals:
         assert sending.shard.is_away
         redis_client.config_set("maxmemory", 0)
         end(outbox)
-        sending.tick_until(lambda: sending.done)
+        sending.tick_until(lambda: sending.done and not sending.shard.is_away)
         assert redis_client.xlen(KEY) == 5
         assert numbers(redis_client) == [1, 2, 3, 4, 5]
         away, back = warnings(caplog)
@@ -340,9 +343,8 @@ class TestRefusals:
         sending.add(outbox)
         sending.tick()
         assert sending.done == [outbox]
-        assert f"Redis {sending.shard.name}: calls stay in ms:calls: " in caplog.text
-        assert f"Stream {SID}: not published any more: " in caplog.text
-        assert len(warnings(caplog)) == 2
+        (line,) = warnings(caplog)
+        assert line.startswith(f"Stream {SID}: not published any more: ")
 
     def test_a_user_with_what_is_needed_and_no_more(self, redis_server, redis_client, caplog):
         allowed = "~ms:* +xadd +expire +xdel +xtrim"

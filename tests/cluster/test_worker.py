@@ -4,9 +4,11 @@ import time
 
 import pytest
 from support.cluster import PublishedCall, pending
+from support.recogniser import WORKER
 from support.server import SECONDS, wait_until
 
 from mediastreams.cluster import entries
+from mediastreams.cluster.entries import Begun, Done, audio_key, decode_words, group_key
 from mediastreams.cluster.group import LEASE_SECONDS, MAX_ATTEMPTS
 
 NOTING = "support.noting:Noting"
@@ -15,6 +17,11 @@ NOTING = "support.noting:Noting"
 def chunks(lines):
     """Return the numbers of the chunks that a consumer got."""
     return [int(line.split()[2]) for line in lines if line.startswith("media")]
+
+
+def has_stopped(lines):
+    """Return whether a consumer was stopped."""
+    return bool(lines) and lines[-1].startswith("stop")
 
 
 def heard(lines, track="inbound"):
@@ -337,3 +344,100 @@ def test_calls_on_several_shards(start_redis, start_worker, notes):
     for call in calls:
         call.end()
     wait_until(lambda: all(notes(call) and notes(call)[-1].startswith("stop") for call in calls))
+
+
+class TestPoison:
+    """What somebody else has written to this Redis is one call's matter."""
+
+    def poisoned(self, redis_server, what):
+        call = PublishedCall(redis_server)
+        with redis_server.client() as client:
+            if what == "key":
+                client.set(audio_key(call.sid), "text")
+            elif what == "cursor":
+                client.hset(group_key(call.announced, NOTING), "cursor", "abc")
+            elif what == "group":
+                client.set(group_key(call.announced, NOTING), "text")
+            elif what == "state":
+                client.hset(group_key(call.announced, NOTING), mapping={"cursor": "1-1", "state": b"\xc1"})
+            else:
+                call.announced.started_at = 1e300
+        return call.announce()
+
+    @pytest.mark.parametrize("what", ["key", "cursor", "group", "state", "time"])
+    def test_it_ends_no_other_call(self, redis_server, start_worker, notes, what):
+        worker = start_worker(NOTING)
+        bad = self.poisoned(redis_server, what)
+        good = PublishedCall(redis_server).announce()
+        for call in (good, bad):
+            if call is good or what != "key":
+                call.media()
+                call.end()
+        wait_until(lambda: has_stopped(notes(good)))
+        wait_until(lambda: not pending(redis_server, NOTING))
+        assert "Traceback" not in worker.stop()
+
+    def test_words_for_a_key_of_another_type(self, redis_server, start_worker):
+        worker = start_worker("transcription", program=("-c", WORKER))
+        with redis_server.client() as client:
+            client.set("ms:words:bad", "text")
+        for server in ("bad", "good"):
+            call = PublishedCall(redis_server, server=server).announce()
+            call.media(100)
+            call.end()
+        with redis_server.client() as client:
+
+            def words():
+                return [decode_words(fields) for _, fields in client.xrange("ms:words:good")]
+
+            wait_until(lambda: words() and isinstance(words()[-1], Done))
+            assert isinstance(words()[0], Begun)
+        wait_until(lambda: not pending(redis_server, "transcription"))
+        output = worker.stop()
+        assert output.count("words for ms:words:bad: WRONGTYPE") >= 1
+        assert "XADD" not in output
+        assert "Traceback" not in output
+
+    def test_a_time_of_the_group_that_is_none(self, redis_server, start_worker, notes):
+        with redis_server.client() as client:
+            client.hset("ms:groups", NOTING, "abc")
+        worker = start_worker(NOTING)
+        call = PublishedCall(redis_server).announce()
+        call.media()
+        call.end()
+        wait_until(lambda: has_stopped(notes(call)))
+        assert "Traceback" not in worker.stop()
+
+
+def test_two_live_calls_with_one_sid(redis_server, start_worker, notes):
+    """As of two servers: each of their consumers gets what is its call's."""
+    start_worker(NOTING)
+    first = PublishedCall(redis_server).announce()
+    first.media(10)
+    wait_until(lambda: len(notes(first)) > 10)
+    second = PublishedCall(redis_server, stream_sid=first.sid).announce()
+    second.media(10)
+    first.media(10)
+    first.end()
+    second.end()
+    wait_until(lambda: sum(line.startswith("stop") for line in notes(first)) == 2)
+    assert sum(line.startswith("media") for line in notes(first)) == 30
+
+
+def test_a_redis_that_is_full_is_away(redis_server, start_worker, notes):
+    """Nothing new can come then, and no server is lost for it."""
+    worker = start_worker(NOTING)
+    call = PublishedCall(redis_server, idle_timeout=1.0).announce()
+    call.media()
+    wait_until(lambda: len(notes(call)) > 10)
+    with redis_server.client() as client:
+        client.config_set("maxmemory", 1)
+        worker.wait_for("is away: command not allowed when used memory")
+        time.sleep(4)  # longer than IDLE_TIMEOUT and what a worker adds
+        client.config_set("maxmemory", 0)
+    worker.wait_for("is back after")
+    call.media()
+    call.end()
+    wait_until(lambda: not pending(redis_server, NOTING))
+    assert "is lost" not in worker.stop()
+    assert sum(line.startswith("media") for line in notes(call)) == 20

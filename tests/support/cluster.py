@@ -43,8 +43,9 @@ class PublishedCall:
         start = Start(1, metadata, self.sid)
         self.announced = Announced(self.id, server, time.time(), idle_timeout, start)
 
-    def announce(self):
-        self.client.xadd(entries.CALLS, encode(self.announced))
+    def announce(self, at=None):
+        """`at`: in seconds since 1970."""
+        self.client.xadd(entries.CALLS, encode(self.announced), id="*" if at is None else int(at * 1000))
         return self
 
     def put(self, *items):

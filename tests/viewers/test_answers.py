@@ -6,7 +6,7 @@ from gevent.event import Event
 from support.server import wait_until
 
 from mediastreams.viewers import answers as module
-from mediastreams.viewers.answers import MAX_AUDIO, Answers
+from mediastreams.viewers.answers import MAX_ASKERS, MAX_AUDIO, Answers
 from mediastreams.viewers.messages import (
     Audio,
     Changed,
@@ -109,6 +109,13 @@ class TestWhatIsTold:
         assert answers.are_wanted
         answers.note(ask("c", is_last=True))
         assert not answers.are_wanted
+
+    def test_of_many_servers_the_first(self, answers):
+        for n in range(2 * MAX_ASKERS):
+            answers.note(ask(f"s{n}", shown=[f"own/{n}"]))
+        assert len(answers.interest.shown) == MAX_ASKERS
+        answers.note(ask("s0", shown=["own/x"]))
+        assert "own/x" in answers.interest.shown
 
     def test_nothing_where_nobody_asks(self, answers, sent):
         tell_all(answers)
