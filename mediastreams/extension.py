@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from mediastreams import config, terminal
+from mediastreams.audio.files import unusable
 from mediastreams.config import Settings
 from mediastreams.consumers.level_meter import LevelMeter
-from mediastreams.consumers.recording import RECORDED_EVERY, Recording, unusable
+from mediastreams.consumers.recording import RECORDED_EVERY, Recording
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start, StartMetadata

@@ -80,6 +80,16 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def unusable(folder: str) -> str | None:
+    """Return why no file can be made in `folder`; None where nothing speaks against it now."""
+    path = Path(folder).absolute()
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir():
+        return f"{path} is not a folder"
+    return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
+
+
 def _copy(path: Path, copy: FileIO) -> None:
     with open(path, "rb", buffering=0) as file:
         with contextlib.suppress(AttributeError, OSError):  # not every system and file system can do it

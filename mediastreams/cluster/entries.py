@@ -139,6 +139,16 @@ class DetailsItem(Struct, array_like=True, tag="details"):
     """The latest losses: from which `sequenceNumber` to which, and the position."""
 
 
+class PausesItem(Struct, array_like=True, tag="pauses"):
+    """When the recording is paused: first in each entry of a call whose recording was ever paused.
+
+    So a worker knows it before it gets the audio, also one that takes over, or that has missed entries.
+    """
+
+    pauses: list[tuple[int, int | None]]
+    """The pauses so far, each from position to position; None: it goes on."""
+
+
 class StopItem(Struct, array_like=True, tag="stop"):
     """No audio follows: a recogniser may finish. Only its words, and the end, come after this."""
 
@@ -151,7 +161,17 @@ class EndItem(Struct, array_like=True, tag="end"):
     """In seconds since 1970."""
 
 
-Item = MediaItem | DtmfItem | MarkItem | TranscriptItem | StateItem | DetailsItem | StopItem | EndItem
+Item = (
+    MediaItem
+    | DtmfItem
+    | MarkItem
+    | TranscriptItem
+    | StateItem
+    | DetailsItem
+    | PausesItem
+    | StopItem
+    | EndItem
+)
 
 
 class Entry(NamedTuple):

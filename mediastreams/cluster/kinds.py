@@ -6,10 +6,11 @@ import sys
 
 import click
 
+from mediastreams.audio.files import unusable
 from mediastreams.cluster.job import Kind
 from mediastreams.config import Settings
 from mediastreams.consumers.base import Consumer
-from mediastreams.consumers.recording import RECORDED_EVERY, Recording, unusable
+from mediastreams.consumers.recording import RECORDED_EVERY, Recording
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber
 

@@ -95,7 +95,9 @@ class Publication:
         with self._lock:
             try:
                 self._put_rest()
-                self._outbox.put_last([self._state(), self._item(self._details()), encode_item(end)])
+                self._outbox.put_last(
+                    [*self._pauses(), self._state(), self._item(self._details()), encode_item(end)]
+                )
             except _UNENCODABLE as error:
                 self._give_up(error)
         self._hurry()
@@ -127,6 +129,7 @@ class Publication:
         """Return the items of an entry."""
         items = self._items[:]  # another thread may append meanwhile
         del self._items[: len(items)]
+        items[:0] = self._pauses()  # not before the items are taken: it holds for all of them
         now = time.monotonic()
         if now >= self._state_at:
             self._state_at = now + _STATE_EVERY
@@ -138,6 +141,10 @@ class Publication:
                 self._told_details = details
                 items.append(self._item(details))
         return items
+
+    def _pauses(self) -> list[bytes]:
+        pauses = self.stream.pauses.all
+        return [encode_item(("pauses", pauses))] if pauses else []
 
     def _state(self) -> bytes:
         stream = self.stream

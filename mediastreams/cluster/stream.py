@@ -12,12 +12,15 @@ from mediastreams.cluster.entries import (
     Item,
     MarkItem,
     MediaItem,
+    PausesItem,
     StateItem,
     StopItem,
     TranscriptItem,
 )
 from mediastreams.consumers.base import Consumer
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol.messages import Dtmf, DtmfMetadata, Mark, MarkMetadata, Media, MediaMetadata
+from mediastreams.streams.pauses import Pauses
 from mediastreams.streams.playback import Playback, SendError
 from mediastreams.streams.sequence import Loss
 from mediastreams.streams.stream import Stream
@@ -40,6 +43,7 @@ class RemoteStream(Stream):
         self.started_at = datetime.fromtimestamp(announced.started_at, UTC)
         self.stopped = False
         self.tracks = {}
+        self.pauses = Pauses()
         self._sid = start.stream_sid
         self._lost = self._late = 0
         self._losses: list[Loss] = []
@@ -70,6 +74,14 @@ class RemoteStream(Stream):
         """Raises `SendError`: a worker has no connection to the call."""
         raise SendError("nothing can be sent from here: the call is on another server")
 
+    def pause_recording(self) -> None:
+        """Raises `MediaStreamsError`: only the server that has the call can pause its recordings."""
+        raise MediaStreamsError("the recording cannot be paused from here: the call is on another server")
+
+    def resume_recording(self) -> None:
+        """Raises `MediaStreamsError`, as `pause_recording` does."""
+        raise MediaStreamsError("the recording cannot be resumed from here: the call is on another server")
+
     def end(self, ending: str, ended_at: float) -> None:
         """Note how the stream has ended, and when, in seconds since 1970."""
         self.ending = ending
@@ -91,6 +103,8 @@ class RemoteStream(Stream):
             consumer.dtmf(Dtmf(self._sid, item.sequence_number, key.as_secret() if item.is_secret else key))
         elif isinstance(item, MarkItem):
             consumer.mark(Mark(item.sequence_number, self._sid, MarkMetadata(item.name)))
+        elif isinstance(item, PausesItem):
+            self.pauses = Pauses(item.pauses)
         elif isinstance(item, EndItem):
             self.end(item.ending, item.ended_at)
         else:

@@ -99,7 +99,12 @@ class Account:
             self._marks.append((message.mark.name[:_MAX_LENGTH], position))
 
     def transcript(self, transcript: Transcript) -> None:
-        """Note a final text; one that began in the part before stands at the beginning of this one."""
+        """Note a final text; one that began in the part before stands at the beginning of this one.
+
+        What was spoken while the recording was paused is left out.
+        """
+        if self._stream.is_left_out(transcript):
+            return
         before = self.before / self._stream.rate
         start, end = (round(max(at - before, 0.0), 3) for at in (transcript.start, transcript.end))
         self.transcripts.append(replace(transcript, start=start, end=end))
@@ -144,6 +149,11 @@ class Account:
             "continues": msgspec.to_builtins(self.continues),
             "duration": self._rounded(wav.samples) if wav else round(max(stream.seconds - before, 0.0), 3),
             "error": self.error,
+            "paused": [
+                {"from": self._seconds(begin), "to": None if end is None else self._seconds(end)}
+                for begin, end in stream.pauses.all
+                if not self.continues or end is None or end > self.begin
+            ],
             "messages": {name: getattr(stream, name) for name in ("received", "lost", "late", "bad")},
             "media": {name: self._media(track) for name, track in tracks.items()},
             "lost": [

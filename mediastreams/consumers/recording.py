@@ -17,7 +17,6 @@ checkpoint but is read from the JSON file.
 
 import contextlib
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from mediastreams.consumers.account import Account, Continued
 from mediastreams.consumers.base import Checkpoint, Consumer
 from mediastreams.consumers.recording_files import Number, RecordingFiles
 from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track
+from mediastreams.streams.pauses import Pause, Pauses
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript, webvtt
 from mediastreams.text import printable
@@ -38,19 +38,10 @@ from mediastreams.text import printable
 logger = logging.getLogger(__name__)
 
 RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half a tick of the consumers
+PARAMETER, NO = "record", "no"  # of the TwiML
 _STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _FIRST = 0.1  # seconds of audio: tracks begin a few ms apart, and the file begins with the first to begin
 _MAX_APART = 1  # second by which a track may be behind the other where a part begins
-
-
-def unusable(folder: str) -> str | None:
-    """Return why no recording can be made in `folder`; None where nothing speaks against it now."""
-    path = Path(folder).absolute()
-    while not path.exists():
-        path = path.parent
-    if not path.is_dir():
-        return f"{path} is not a folder"
-    return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
 
 
 class _State(Struct):
@@ -72,6 +63,7 @@ class _State(Struct):
     before: int
     """How many samples of the stream are in the parts before."""
     continues: Continued | None
+    pauses: list[Pause]
 
 
 class Recording(Consumer):
@@ -128,22 +120,25 @@ class Recording(Consumer):
             noted=self._noted,
             before=account.before,
             continues=account.continues,
+            pauses=list(self.stream.pauses.all),
         )
         return Checkpoint(msgspec.to_builtins(state, builtin_types=(bytes,)))
 
     def media(self, message: Media) -> None:
-        """Keep a payload that is not decoded."""
+        """Keep a payload that is not decoded; of a pause nothing, since nobody knows what silence is."""
         media = message.media
         if not self._files.raw or self._account.error is not None or not self._is_announced(media.track):
             return
         self._ends[media.track] = max(self._ends.get(media.track, 0), media.timestamp)
+        if self.stream.pauses.overlaps(media.timestamp, media.timestamp):
+            return
         try:
             self._files.raw[media.track].put(media.payload)
         except OSError as error:
             self._give_up(error)
 
     def audio(self, track: Track, position: int, payload: bytes) -> None:
-        """Put the audio at its position."""
+        """Put the audio at its position; of a pause silence."""
         wav = self._files.wav
         if wav is None or self._account.error is not None or not self._is_announced(track):
             return
@@ -152,7 +147,7 @@ class Recording(Consumer):
         self._ends[track] = max(self._ends.get(track, 0), position + len(payload))
         self._came += len(payload)
         try:
-            wav.put(self._channels[track], position, payload)
+            wav.put(self._channels[track], position, self.stream.pauses.silenced(position, payload))
         except OSError as error:
             self._give_up(error)
 
@@ -213,6 +208,9 @@ class Recording(Consumer):
 
     def _begin(self, message: Start, state: _State | None) -> None:
         """Create the files; with a state, go on with those that it tells of."""
+        if message.start.custom_parameters.get(PARAMETER, "").strip().lower() == NO:
+            logger.info("Stream %s: not recorded, its TwiML has %s=%s", self.stream.name, PARAMETER, NO)
+            return
         if not _STREAM_SID.fullmatch(message.stream_sid):
             logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
             return
@@ -253,6 +251,8 @@ class Recording(Consumer):
             account.before = state.before + begin - began
             account.continues = Continued(before, round((begin - began) / stream.rate, 3))
             logger.info("Stream %s: %s continues %s", stream.name, files.name, before)
+        if not stream.pauses.all:  # of a server that is lost no entry tells them again
+            stream.pauses = Pauses(state.pauses)
         self._ends = state.ends
         for track, position, audio in state.unwritten:
             self.audio(track, position, audio)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from mediastreams.config import Settings
-from mediastreams.log.keys import hide_keys
+from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
 from mediastreams.log.limit import LimitedHandler
 
 TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
@@ -16,8 +16,7 @@ def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None
     `on_written` is called with each record that is written, where it was logged.
     """
     handler = LimitedHandler(on_written)
-    if settings.log_digits == "off":
-        handler.addFilter(hide_keys)
+    handler.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
     handler.setFormatter(formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 

@@ -1,4 +1,4 @@
-"""Keeps keys out of the tracebacks in the log, where LOG_DIGITS is off.
+"""Keeps keys out of the tracebacks in the log, where LOG_DIGITS is off or the recording was paused.
 
 What fails while it handles a key often quotes it: a table that has no such key raises `KeyError: '7'`. The
 log then has the traceback without the text of the exception.
@@ -24,3 +24,9 @@ def hide_keys(record: logging.LogRecord) -> bool:
         )
         record.exc_info = None
     return True
+
+
+def hide_keys_of_pauses(record: logging.LogRecord) -> bool:
+    """Do what `hide_keys` does, in a stream whose recording was paused."""
+    stream = stream_of(record)
+    return stream is None or not stream.pauses.all or hide_keys(record)

@@ -32,8 +32,10 @@ from mediastreams.protocol.messages import (
     parse,
 )
 from mediastreams.streams import order
+from mediastreams.streams.pauses import MAX_PAUSES, Pauses
 from mediastreams.streams.playback import PARAMETER, VALUE, Playback, SendError
 from mediastreams.streams.sequence import Loss, SequenceTracker
+from mediastreams.streams.transcript import Transcript
 from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
@@ -98,8 +100,8 @@ class Stream:
     another account than TWILIO_ACCOUNT_SID. Leaving the `with` block ends the stream, however the connection
     ended, and waits for its consumers; an exception that leaves it gets the stream's SID as a note.
 
-    Only the route's greenlet calls `receive` and changes anything here. Consumers read the attributes, in
-    threads of their own.
+    Only the route's greenlet calls `receive`. Consumers read the attributes, in threads of their own, and may
+    pause the recording.
     """
 
     start: Start | None = None
@@ -122,6 +124,8 @@ class Stream:
     """How many of them were malformed, out of order, or of another stream, and so ignored."""
     tracks: dict[Track, TrackTimeline]
     """The timeline of each track of which audio came."""
+    pauses: Pauses
+    """When the recording is paused."""
     started_at: datetime | None = None
     """When `start` came, in UTC; None before."""
     ended_at: datetime | None = None
@@ -156,6 +160,7 @@ class Stream:
         self._others: Counter[str] = Counter()  # messages by event, without media
         self.stopped = False
         self.tracks = {}
+        self.pauses = Pauses()
 
     def __enter__(self) -> Self:
         self._websocket.stream = self
@@ -166,6 +171,7 @@ class Stream:
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         self.ended_at = datetime.now(UTC)
+        self.pauses.end(self._due())
         if self.stopped:
             self.ending = "stop"
         elif error is not None:
@@ -240,12 +246,43 @@ class Stream:
             return message
         if isinstance(message, Mark) and self._playback and not self._playback.returned(message.mark.name):
             self._warn("mark", f"Twilio returned a mark that was not sent: {message.mark.name}")
-        if isinstance(message, Dtmf) and self._settings.log_digits == "off":
+        if isinstance(message, Dtmf) and (self._settings.log_digits == "off" or self.pauses.is_open):
             message.dtmf = message.dtmf.as_secret()
         if isinstance(message, Dtmf | Mark):
             for put in self._event_puts:
                 put(message)
         return message
+
+    def pause_recording(self) -> None:
+        """Keep nothing of what comes from now on, until `resume_recording`: the recording has silence there.
+
+        Its texts are left out as well, and which keys are pressed, also in the log. All else goes on. The
+        account says from when to when. Does nothing where the recording is paused. Any thread may call it, on
+        the server that has the call.
+        """
+        if self.pauses.begin(self._due()):
+            logger.info("Stream %s: the recording is paused at %.2f s", self.name, self.seconds)
+
+    def resume_recording(self) -> None:
+        """Undo `pause_recording`, for what comes from now on. Does nothing where the recording is not paused.
+
+        After 100 pauses the recording stays paused, with one line in the log.
+        """
+        if self.pauses.is_open and len(self.pauses.all) >= MAX_PAUSES:
+            self._warn("pauses", f"the recording stays paused, it has been {MAX_PAUSES} times")
+        elif self.pauses.end(self._due()):
+            logger.info("Stream %s: the recording goes on at %.2f s", self.name, self.seconds)
+
+    def is_left_out(self, transcript: Transcript) -> bool:
+        """Return whether a text was spoken while the recording was paused, and if only in part."""
+        if not self.pauses.all:
+            return False
+        timelines = self._timelines()
+        if not timelines:  # a worker that has taken the call over gets them a moment later
+            return True
+        first = min(track.first for track in timelines)
+        start, end = (first + round(seconds * self.rate) for seconds in (transcript.start, transcript.end))
+        return self.pauses.overlaps(start, end)
 
     def summary(self) -> str:
         """Return the closing line: tracks, seconds, bytes, and the messages lost, late and bad."""
@@ -345,6 +382,11 @@ class Stream:
     def _end(self) -> int:
         """Return the position behind all audio, 0 without any."""
         return max((track.end for track in self._timelines()), default=0)
+
+    def _due(self) -> int:
+        """Return the first position of which nothing has come."""
+        # Where the format is not decodable, `end` is that of the last chunk itself.
+        return self._end() + (0 if self.media_format.is_decodable else 1)
 
     def _timelines(self) -> list[TrackTimeline]:
         return list(self.tracks.values())  # a consumer may ask, in its thread, while a track is added

@@ -24,7 +24,10 @@ _MAX_AGAIN = 30  # seconds of audio that a worker recognises again
 
 
 class TranscriptDisplay(Consumer):
-    """Shows the texts: final ones as log lines, partial ones in place on the terminal's `console`."""
+    """Shows the texts: final ones as log lines, partial ones in place on the terminal's `console`.
+
+    Those of a time in which the recording is paused are left out.
+    """
 
     def __init__(self, stream: Stream, console: Callable[[], Console | None]) -> None:
         super().__init__(stream)
@@ -35,8 +38,8 @@ class TranscriptDisplay(Consumer):
         key = (self, transcript.track)
         minutes, seconds = divmod(int(transcript.start), 60)
         begin = f"{self.stream.name[:8]} {minutes}:{seconds:02} {transcript.speaker}: "
-        text = printable(transcript.text)
-        if transcript.final:
+        text = "" if self.stream.is_left_out(transcript) else printable(transcript.text)
+        if transcript.final or not text:
             if self._console:
                 self._console.remove(key)
             if text:

@@ -13,6 +13,7 @@ from support.caller import call
 from support.cluster import RECORDING, assert_same, calling, pending, recordings, rights
 from support.hosts import Hosts
 from support.page import TOKEN, Page
+from support.pausing import PAUSING
 from support.recogniser import WORKER
 from support.redis import RedisServer, free_port
 from support.server import ROOT, Server, environment, sounds_like, wait_until
@@ -72,6 +73,27 @@ def test_a_server_is_killed(redis_server, start_server, start_worker, tmp_path):
     accounts = [account for _, account in recordings(tmp_path).values()]
     assert [account["ended"] for account in accounts] == ["server lost"] * 2
     assert all(account["duration"] > 1 for account in accounts)
+
+
+def test_a_pause_reaches_the_workers(redis_server, start_server, start_worker, tmp_path):
+    """The worker that has the call in its pause is killed, and the next one goes on with the silence."""
+    server = start_server("-c", PAUSING, REDIS_URL=redis_server.url, RECORDINGS_DIR=str(tmp_path / "server"))
+    workers = [start_worker(*RECORDING, RECORDINGS_DIR=str(tmp_path / "workers")) for _ in range(2)]
+    keys = ("--parameter", "bidirectional=true", "--digits", f"*{40 * '4'}#", "--seconds", "14")
+    with calling(server.url, *keys):
+        server.wait_for("is paused at")
+        wait_until(lambda: any(worker.owned(redis_server, "recording") for worker in workers))
+        killed, other = sorted(workers, key=lambda worker: -worker.owned(redis_server, "recording"))
+        killed.kill()
+        other.wait_for("is taken over")
+    wait_until(lambda: not pending(redis_server, "recording"))
+    assert_same(tmp_path / "workers", tmp_path / "server")
+    (made,), (expected,) = recordings(tmp_path / "workers").values(), recordings(tmp_path / "server").values()
+    assert made[1]["paused"] == expected[1]["paused"]
+    ((begin, end),) = [(pause["from"], pause["to"]) for pause in made[1]["paused"]]
+    assert end - begin > 8  # longer than it takes to take a call over
+    assert set(made[0][58 + round(8000 * begin) : 58 + round(8000 * end)]) == {0xFF}
+    assert [each["digit"] for each in made[1]["dtmf"]] == ["*", *["(not shown)"] * 41]
 
 
 def console(output):

@@ -19,6 +19,7 @@ from mediastreams.cluster.entries import (
     Heard,
     MarkItem,
     MediaItem,
+    PausesItem,
     StateItem,
     StopItem,
     TrackState,
@@ -55,6 +56,7 @@ ITEMS = [
         ("details", {"start": 1}, {"inbound": [(160, 320)]}, [(3, 5, 160)]),
         DetailsItem({"start": 1}, {"inbound": [(160, 320)]}, [(3, 5, 160)]),
     ),
+    (("pauses", ((160, 320), (480, None))), PausesItem([(160, 320), (480, None)])),
     (("stop",), StopItem()),
     (("end", "dropped", 1.5), EndItem("dropped", 1.5)),
 ]

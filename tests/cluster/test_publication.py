@@ -14,6 +14,7 @@ from mediastreams.cluster.entries import (
     EndItem,
     MarkItem,
     MediaItem,
+    PausesItem,
     StateItem,
     StopItem,
     TranscriptItem,
@@ -103,6 +104,29 @@ class TestEntries:
         full = published.entries(fill=False)
         assert [len(of_the_call(entry.items)) for entry in full] == [MAX_ITEMS] * 2
         assert len(of_the_call(published.items())) == 1
+
+    def test_the_pauses_come_first_in_each_entry(self, published):
+        """So a worker knows them, whichever entries it gets."""
+        stream = published.stream
+        published.put(media(2, 0))
+        assert not any(isinstance(item, PausesItem) for item in published.items())
+        stream.receive(media(2, 0).to_json())
+        stream.pause_recording()
+        for number in (3, 4):
+            published.put(media(number, 20 * number))
+            assert published.items()[0] == PausesItem([(160, None)])
+        stream.receive(media(3, 20).to_json())
+        stream.resume_recording()
+        published.put(media(5, 100))
+        assert published.items()[0] == PausesItem([(160, 320)])
+
+    def test_the_last_entry_has_them_as_well(self, published):
+        published.stream.receive(media(2, 0).to_json())
+        published.stream.pause_recording()
+        published.stream.receive(media(3, 20).to_json())
+        published.end()
+        (entry,) = published.entries()
+        assert entry.items[0] == PausesItem([(160, 320)])
 
     def test_the_numbers_come_once_a_second(self, published, monkeypatch):
         class Clock:

@@ -14,6 +14,7 @@ from mediastreams.cluster.entries import (
     EndItem,
     MarkItem,
     MediaItem,
+    PausesItem,
     StateItem,
     StopItem,
     TrackState,
@@ -25,6 +26,7 @@ from mediastreams.cluster.entries import (
 from mediastreams.cluster.stream import RemoteStream
 from mediastreams.config import Settings
 from mediastreams.consumers.base import Consumer
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.protocol.messages import Mark, MarkMetadata, MediaFormat
 from mediastreams.streams.playback import SendError
 from mediastreams.streams.sequence import Loss
@@ -90,6 +92,11 @@ class TestStart:
         with pytest.raises(SendError, match="another server"):
             _ = remote().playback
 
+    @pytest.mark.parametrize("method", ["pause_recording", "resume_recording"])
+    def test_the_recording_cannot_be_paused(self, method):
+        with pytest.raises(MediaStreamsError, match="another server"):
+            getattr(remote(), method)()
+
     def test_calls_do_not_share_tracks(self):
         one, other = remote(), remote()
         hand_over(one, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 1, 1, 1, 0)}))
@@ -153,6 +160,23 @@ class TestItems:
         assert stream.events == {"media": 5, "start": 1}
         assert stream.losses == [Loss(range(3, 5), 160)]
         assert stream.tracks["inbound"].gaps == [range(160, 320)]
+
+    def test_the_pauses_of_the_recording(self):
+        stream = remote()
+        assert not stream.pauses.all
+        hand_over(stream, PausesItem([(160, None)]))
+        assert stream.pauses.is_open
+        hand_over(stream, PausesItem([(160, 320)]))
+        assert (stream.pauses.all, remote().pauses.all) == (((160, 320),), ())
+
+    def test_a_text_before_the_numbers_is_left_out_if_there_was_a_pause(self):
+        """A worker that takes a call over does not know yet where its audio begins."""
+        stream, text = remote(), Transcript("inbound", "hi", True, 5.0, 6.0)
+        assert not stream.is_left_out(text)
+        hand_over(stream, PausesItem([(160, 320)]))
+        assert stream.is_left_out(text)
+        hand_over(stream, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 320, 1, 160, 160)}))
+        assert not stream.is_left_out(text)
 
     @pytest.mark.parametrize(("ending", "stopped"), [("stop", True), ("dropped", False)])
     def test_the_end(self, ending, stopped):

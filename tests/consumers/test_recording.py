@@ -383,6 +383,7 @@ class TestMetadata:
             "continues": None,
             "duration": 2.0,
             "error": None,
+            "paused": [],
             "messages": {"received": 205, "lost": 0, "late": 0, "bad": 1},
             "media": {"inbound": media, "outbound": media},
             "lost": [],

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from mediastreams.config import Settings
 from mediastreams.log.configure import formatter
-from mediastreams.log.keys import hide_keys
+from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
 from mediastreams.protocol.messages import Dtmf, DtmfMetadata
 from mediastreams.streams.stream import Stream
 
@@ -150,6 +150,17 @@ class TestHideKeys:
         record = self.record(self.stream(*MESSAGES[:2]), self.failure())
         assert hide_keys(record)
         assert KEY in formatter(Settings()).format(record)
+
+    @pytest.mark.parametrize("is_paused", [False, True])
+    def test_a_stream_whose_recording_was_paused(self, is_paused):
+        stream = self.stream(*MESSAGES[:2])
+        if is_paused:
+            stream.pause_recording()
+        stream.receive(MESSAGES[2])
+        record = self.record(stream, self.failure())
+        assert hide_keys_of_pauses(record)
+        assert (KEY in formatter(Settings()).format(record)) is not is_paused
+        assert hide_keys_of_pauses(self.record(None, self.failure()))
 
     def test_no_stream(self):
         record = self.record(None, self.failure())

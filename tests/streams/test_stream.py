@@ -13,8 +13,10 @@ from mediastreams.protocol.messages import (
     MediaFormat,
     Unknown,
 )
+from mediastreams.streams.pauses import MAX_PAUSES
 from mediastreams.streams.playback import SendError
 from mediastreams.streams.stream import Puts, Stream, current
+from mediastreams.streams.transcript import Transcript
 
 CALLS = Path(__file__).parents[1] / "vectors" / "calls"
 START_OF = '{"event":"start","sequenceNumber":"1","start":{"tracks":[TRACKS]}}'
@@ -448,6 +450,85 @@ class TestConsumers:
         with Stream(connection, Settings(), consumers) as stream:
             stream.receive(CONNECTED.to_json())
         assert (consumers.begun, consumers.ended) == ([], [stream])
+
+
+class TestPauses:
+    def test_from_what_has_come_to_what_has_come(self, connection, caplog):
+        caplog.set_level(logging.INFO)
+        stream = Stream(connection, Settings())
+        stream.receive(start(tracks=("inbound", "outbound")).to_json())
+        stream.receive(media(2, 155).to_json())
+        stream.receive(media(3, 165, "outbound").to_json())
+        for _ in range(2):  # the second one does nothing
+            stream.pause_recording()
+        stream.receive(media(4, 175).to_json())
+        for _ in range(2):
+            stream.resume_recording()
+        assert stream.pauses.all == ((8 * 185, 8 * 195),)
+        assert warnings(caplog) == [
+            f"Stream {SID}: the recording is paused at 0.03 s",
+            f"Stream {SID}: the recording goes on at 0.04 s",
+        ]
+
+    def test_the_last_chunk_that_is_not_decoded(self, connection):
+        """Its timestamp is all that is known of its place."""
+        stream = Stream(connection, Settings())
+        stream.receive(start(media_format=MediaFormat("audio/l16", 16000)).to_json())
+        stream.receive(media(2, 155).to_json())
+        stream.pause_recording()
+        stream.receive(media(3, 175).to_json())
+        stream.resume_recording()
+        assert [stream.pauses.overlaps(at, at) for at in (155, 175, 195)] == [False, True, False]
+
+    def test_keys_are_secret_meanwhile(self, connection):
+        stream = Stream(connection, Settings())
+        stream.receive(start().to_json())
+        shown = []
+        for number, change in ((2, None), (3, stream.pause_recording), (4, stream.resume_recording)):
+            if change:
+                change()
+            shown.append(stream.receive(dtmf(number).to_json()).dtmf.shown)
+            stream.receive(media(number + 3, 20 * number).to_json())
+        assert shown == ["1", "(not shown)", "1"]
+
+    def test_texts_that_reach_into_one(self, connection):
+        stream = Stream(connection, Settings())
+        stream.receive(start().to_json())
+        for number in range(2, 52):
+            stream.receive(media(number, 135 + 20 * (number - 1)).to_json())
+        stream.pause_recording()
+        stream.receive(media(52, 1155).to_json())
+        stream.resume_recording()
+
+        def is_left_out(begin, end):
+            return stream.is_left_out(Transcript("inbound", "four two", True, begin, end))
+
+        assert [is_left_out(*text) for text in ((0.5, 1.0), (0.5, 1.001), (1.01, 1.015), (1.02, 3.0))] == [
+            False,
+            True,
+            True,
+            False,
+        ]
+
+    def test_the_end_of_the_stream_ends_it(self, connection):
+        with Stream(connection, Settings()) as stream:
+            stream.receive(start().to_json())
+            stream.pause_recording()
+            stream.receive(media(2, 0).to_json())
+            stream.receive(stop(3).to_json())
+        assert stream.pauses.all == ((0, 160),)
+
+    def test_after_many_it_stays_paused(self, connection, caplog):
+        stream = Stream(connection, Settings())
+        stream.receive(start().to_json())
+        for n in range(MAX_PAUSES + 5):
+            stream.pause_recording()
+            stream.receive(media(2 + 2 * n, 40 * n).to_json())
+            stream.resume_recording()
+            stream.receive(media(3 + 2 * n, 40 * n + 20).to_json())
+        assert stream.pauses.is_open
+        assert len(stream.pauses.all) == MAX_PAUSES
+        assert len([line for line in warnings(caplog) if "stays paused" in line]) == 1
 
 
 class TestEnd:

@@ -188,6 +188,25 @@ class TestDisplay:
         call.hear("", True, 0.0, 0.02)
         assert [record.getMessage() for record in caplog.records] == ["MZ012345 0:00 caller: And Mr. John."]
 
+    def test_of_a_pause_of_the_recording_nothing_is_shown(self, call, caplog):
+        caplog.set_level(logging.INFO)
+        screen = Screen()
+        call.show_on(screen)
+        call.say(0)
+        call.stream.pause_recording()
+        call.say(20)
+        call.hear("four", False, 0.02, 0.03)
+        assert screen.lines == {}
+        call.hear("four", False, 0.0, 0.01)
+        assert len(screen.lines) == 1
+        call.hear("Four two.", True, 0.0, 0.03)
+        assert screen.lines == {}
+        call.stream.resume_recording()
+        call.say(40)
+        call.hear("Thank you.", True, 0.04, 0.05)
+        shown = [record.getMessage() for record in caplog.records if record.name.endswith("transcriber")]
+        assert shown == ["MZ012345 0:00 caller: Thank you."]
+
     def test_on_a_terminal_the_line_is_rewritten_and_finished(self, call, caplog, monkeypatch):
         monkeypatch.setenv("COLUMNS", "40")
         caplog.set_level(logging.INFO)
