@@ -195,6 +195,9 @@ class Settings:
     recordings_dir: str | None = _setting(_FOLDER)
     """The folder in which each stream is recorded, see [The recording](consumers.md#the-recording). Not set:
     none is."""
+    recordings_days: int | None = _setting(_whole("days", 1, 36_500))
+    """Days: recordings are removed so long after something was written to them last, with the files beside
+    them, see [Remove old recordings](consumers.md#remove-old-recordings). Not set: they stay."""
     transcriber: str | None = _setting(_one_of("local", "google", "amazon", "watson", "off"))
     """The recogniser, see [Transcription](transcription.md). Not set: `local` if it is installed."""
     transcriber_language: str = _setting(

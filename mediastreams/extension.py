@@ -14,6 +14,7 @@ from mediastreams import config, terminal
 from mediastreams.audio.files import unusable
 from mediastreams.config import Settings
 from mediastreams.consumers.level_meter import LevelMeter
+from mediastreams.consumers.old_recordings import OldRecordings
 from mediastreams.consumers.recording import RECORDED_EVERY, Recording
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
@@ -134,6 +135,8 @@ class MediaStreams:
             consumers.register(partial(metrics.TranscriptionLag, on_lag=self._metrics.lag))
         if settings.recordings_dir is not None:
             consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
+            if settings.recordings_days is not None:
+                self._starts.append(OldRecordings(settings.recordings_dir, settings.recordings_days).start)
 
     def _publish_calls(self, urls: str) -> None:
         """Let workers on other machines consume the calls; without TRANSCRIBER, transcribe them as well."""

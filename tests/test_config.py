@@ -36,6 +36,7 @@ class TestRead:
             drain_timeout=30,
             gather_ms=44,
             recordings_dir=None,
+            recordings_days=None,
             transcriber=None,
             transcriber_language="en-US",
             google_speech_endpoint=None,
@@ -55,6 +56,7 @@ class TestRead:
         assert Settings.read({"START_TIMEOUT": "0.5", "GATHER_MS": "0"}) == Settings(
             start_timeout=0.5, gather_ms=0
         )
+        assert Settings.read({"RECORDINGS_DAYS": "30"}) == Settings(recordings_days=30)
 
     @pytest.mark.parametrize(
         ("value", "url"),
@@ -184,6 +186,8 @@ class TestRead:
             ("DRAIN_TIMEOUT", "soon", "seconds, more than 0 and at most 86400"),
             ("GATHER_MS", "-1", "milliseconds from 0 to 1000"),
             ("RECORDINGS_DIR", "a\0b", "the name of a folder"),
+            ("RECORDINGS_DAYS", "0", "days from 1 to 36500"),
+            ("RECORDINGS_DAYS", "1.5", "days from 1 to 36500"),
             ("TRANSCRIBER", "wat\u017fon", "one of local, google, amazon, watson, off"),
             ("TRANSCRIBER", "siri", "one of local, google, amazon, watson, off"),
             ("TRANSCRIBER_LANGUAGE", "English", "the BCP 47 tag of a language, such as en-US"),

@@ -10,6 +10,7 @@ from mediastreams.audio.files import unusable
 from mediastreams.cluster.job import Kind
 from mediastreams.config import Settings
 from mediastreams.consumers.base import Consumer
+from mediastreams.consumers.old_recordings import OldRecordings
 from mediastreams.consumers.recording import RECORDED_EVERY, Recording
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber
@@ -34,6 +35,8 @@ def _recording(settings: Settings) -> Kind:
         sys.exit("RECORDINGS_DIR is not set: a worker that records needs a folder")
     if why := unusable(folder):
         sys.exit(f"RECORDINGS_DIR={folder!r} cannot be used: {why}")
+    if settings.recordings_days is not None:
+        OldRecordings(folder, settings.recordings_days).start()
     return Kind(
         "recording", lambda stream, _publish, _unheard: Recording(stream, folder), every=RECORDED_EVERY
     )

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,12 @@ from mediastreams.protocol.messages import Track
 from mediastreams.streams.stream import Stream
 
 logger = logging.getLogger(__name__)
+
+FILE = re.compile(
+    r"(?P<name>(?P<time>\d{8}T\d{6}\.\d{3}Z)-(?P<sid>MZ[0-9a-fA-F]{32})(?:-\d+)?(?:-part\d+)?)"
+    r"(?P<suffix>\.wav|\.vtt|\.json|(?:-inbound|-outbound)?\.raw)"
+)
+"""The name of a file that belongs to a recording."""
 
 _MAX_OF_A_NAME = 100  # streams of one SID that started in the same millisecond; and parts of one
 

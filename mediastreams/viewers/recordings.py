@@ -7,7 +7,6 @@ looked up in the folder's listing, and never becomes part of a path.
 import contextlib
 import heapq
 import os
-import re
 import time
 from io import FileIO
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mediastreams.audio import mulaw, wav
+from mediastreams.consumers.recording_files import FILE
 
 MAX_LISTED = 100  # recordings in an answer
 MAX_PEAKS = 2000  # of a track
@@ -23,10 +23,6 @@ _BLOCK = 4 * 2**20  # bytes of audio that are read at once
 # A thread that only computes gives the server's thread a turn every 5 ms; this one gives it sooner.
 _YIELD_EVERY = 500  # names of files
 _YIELD_SECONDS = 0.0001
-_FILE = re.compile(
-    r"(?P<name>(?P<time>\d{8}T\d{6}\.\d{3}Z)-(?P<sid>MZ[0-9a-fA-F]{32})(?:-\d+)?(?:-part\d+)?)"
-    r"(?P<suffix>\.wav|\.vtt|\.json|(?:-inbound|-outbound)?\.raw)"
-)
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
@@ -57,7 +53,7 @@ class Recordings:
         for number, file_name in enumerate(self._listing()):
             if number % _YIELD_EVERY == 0:
                 time.sleep(_YIELD_SECONDS)
-            match = _FILE.fullmatch(file_name)
+            match = FILE.fullmatch(file_name)
             if match and (not before or match["name"] < before):
                 suffixes.setdefault(match["name"], []).append(match["suffix"])
         names = heapq.nlargest(MAX_LISTED + 1, suffixes)
@@ -66,7 +62,7 @@ class Recordings:
 
     def open(self, file_name: str) -> "RecordedFile | None":
         """Open a file of a recording for reading; None where there is no such file."""
-        if not _FILE.fullmatch(file_name) or file_name not in self._listing():
+        if not FILE.fullmatch(file_name) or file_name not in self._listing():
             return None
         return self._open(file_name)
 
@@ -116,7 +112,7 @@ class Recordings:
                     metadata = _decode(file.read(file.size))
                 elif suffix == ".wav":
                     duration = file.seconds
-        match = _FILE.fullmatch(f"{name}.wav")
+        match = FILE.fullmatch(f"{name}.wav")
         assert match is not None
         at = match["time"]
         return {

@@ -1,5 +1,6 @@
 """Workers as programs, with a redis-server; calls are published by the test, entry by entry."""
 
+import os
 import time
 
 import pytest
@@ -441,3 +442,12 @@ def test_a_redis_that_is_full_is_away(redis_server, start_worker, notes):
     wait_until(lambda: not pending(redis_server, NOTING))
     assert "is lost" not in worker.stop()
     assert sum(line.startswith("media") for line in notes(call)) == 20
+
+
+def test_one_that_records_removes_old_recordings(start_worker, tmp_path):
+    path = tmp_path / f"20200102T030405.678Z-MZ{32 * '1'}.wav"
+    path.touch()
+    os.utime(path, (0, 0))
+    worker = start_worker("recording", wait=False, RECORDINGS_DIR=str(tmp_path), RECORDINGS_DAYS="30")
+    worker.wait_for("Recordings older than 30 days removed from ")
+    assert not path.exists()
