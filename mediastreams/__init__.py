@@ -7,6 +7,7 @@
 `transcription`  recognisers, and the consumer that feeds them
 `server`         takes calls: handshake, WebSocket, limits, drain
 `web`            answers over HTTP: TwiML, statusCallback, metrics
+`call_webhook`   posts the account of each stream, until it is taken
 `cluster`        calls on Redis: publishes them, and the workers that consume them
 `log`            text or JSON, and how many lines a peer can cause
 `caller`         a simulated Twilio

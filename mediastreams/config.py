@@ -7,6 +7,7 @@ Not pydantic-settings, which takes 165 ms of CPU to import (the whole server 190
 msgspec, whose conversion takes a port of 5000.0 and refuses one of 05.
 """
 
+import base64
 import io
 import os
 import re
@@ -120,6 +121,14 @@ _ENDPOINT = _Kind(
 )
 
 
+# As it is: a slash at its end, or a token in its query, belongs to it.
+_WEBHOOK = _Kind("an address such as https://example.com/calls", "(?i:https?)://[!-~]+", is_allowed=_is_url)
+
+
+def _is_secret(text: str) -> bool:
+    return len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) in range(24, 65)  # or ValueError
+
+
 def _setting(
     kind: _Kind, default: Any = None, *, second_name: str | None = None, secret: bool = False
 ) -> Any:
@@ -198,6 +207,16 @@ class Settings:
     recordings_days: int | None = _setting(_whole("days", 1, 36_500))
     """Days: recordings are removed so long after something was written to them last, with the files beside
     them, see [Remove old recordings](consumers.md#remove-old-recordings). Not set: they stay."""
+    call_webhook: str | None = _setting(_WEBHOOK, secret=True)
+    """The address to which the account of each stream is posted when it has ended, see
+    [CALL_WEBHOOK](call-webhook.md). Not set: nothing is posted."""
+    call_webhook_secret: str | None = _setting(
+        _Kind("whsec_ and 24 to 64 bytes in base64", "whsec_[A-Za-z0-9+/]+={0,2}", is_allowed=_is_secret),
+        secret=True,
+    )
+    """With `CALL_WEBHOOK`, which needs it: the secret that signs what is posted."""
+    call_webhook_dir: str = _setting(_FOLDER, "call-webhook")
+    """With `CALL_WEBHOOK`: the folder in which accounts wait until they are posted."""
     transcriber: str | None = _setting(_one_of("local", "google", "amazon", "watson", "off"))
     """The recogniser, see [Transcription](transcription.md). Not set: `local` if it is installed."""
     transcriber_language: str = _setting(

@@ -12,6 +12,7 @@
         AudioError              caller.sound_file                 a sound file that cannot be read
         TakenOverError          audio.files                       a file that another process took over, later
         AwayError               cluster.connection                a Redis that cannot be reached, or refuses
+        NotTakenError           call_webhook.poster               an account that the receiver did not take
         WireError               viewers.wire                      what a server's page sent and is not right
         EntryError              cluster.entries                   an entry on Redis that cannot be read
 

@@ -13,6 +13,7 @@ from flask import Flask
 from mediastreams import config, terminal
 from mediastreams.audio.files import unusable
 from mediastreams.config import Settings
+from mediastreams.consumers.accounted import Accounted, OnAccount
 from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.old_recordings import OldRecordings
 from mediastreams.consumers.recording import RECORDED_EVERY, Recording
@@ -133,8 +134,12 @@ class MediaStreams:
         if self._has_recogniser:
             consumers.register(partial(TranscriptDisplay, console=lambda: self._console))
             consumers.register(partial(metrics.TranscriptionLag, on_lag=self._metrics.lag))
+        on_account = self._post_accounts()
+        if settings.recordings_dir is None and on_account is not None:
+            consumers.register(partial(Accounted, on_account=on_account))
         if settings.recordings_dir is not None:
-            consumers.register(partial(Recording, folder=settings.recordings_dir), RECORDED_EVERY)
+            record = partial(Recording, folder=settings.recordings_dir, on_account=on_account)
+            consumers.register(record, RECORDED_EVERY)
             if settings.recordings_days is not None:
                 self._starts.append(OldRecordings(settings.recordings_dir, settings.recordings_days).start)
 
@@ -163,6 +168,18 @@ class MediaStreams:
             reader = WordReader(publisher)
             self._finishes.append(reader.finish)
             self._consumers.recognise(partial(RemoteWords, reader=reader, on_unheard=self._metrics.unheard))
+
+    def _post_accounts(self) -> OnAccount | None:
+        """Let the accounts of streams be posted by what this returns; None: they are not to be."""
+        if self.settings.call_webhook is None:
+            return None
+        # Not before it is needed: httpx takes 100 ms of CPU.
+        from mediastreams.call_webhook.poster import CallWebhook
+
+        webhook = CallWebhook.of(self.settings)
+        self._starts.append(webhook.start)
+        self._finishes.append(webhook.finish)
+        return webhook.put
 
     @property
     def _is_heard_by_workers(self) -> bool:

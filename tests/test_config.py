@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 DEFAULTS = {
     field.name.upper(): "" if field.default is None else str(field.default) for field in fields(Settings)
 }
+SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 class TestRead:
@@ -37,6 +38,9 @@ class TestRead:
             gather_ms=44,
             recordings_dir=None,
             recordings_days=None,
+            call_webhook=None,
+            call_webhook_secret=None,
+            call_webhook_dir="call-webhook",
             transcriber=None,
             transcriber_language="en-US",
             google_speech_endpoint=None,
@@ -56,6 +60,9 @@ class TestRead:
         assert Settings.read({"START_TIMEOUT": "0.5", "GATHER_MS": "0"}) == Settings(
             start_timeout=0.5, gather_ms=0
         )
+        url = "https://example.com/calls/?token=a%20b"
+        assert Settings.read({"CALL_WEBHOOK": url}) == Settings(call_webhook=url)
+        assert Settings.read({"CALL_WEBHOOK_SECRET": SECRET}) == Settings(call_webhook_secret=SECRET)
         assert Settings.read({"RECORDINGS_DAYS": "30"}) == Settings(recordings_days=30)
 
     @pytest.mark.parametrize(
@@ -147,6 +154,44 @@ class TestRead:
                 Settings.read({name: "my secret"})
             assert "my secret" not in str(caught.value)
 
+    def test_no_part_of_the_webhook_is_shown(self):
+        """Its address may have a token."""
+        environ = {"CALL_WEBHOOK": "https://example.com/my-token", "CALL_WEBHOOK_SECRET": SECRET}
+        assert not any(text in repr(Settings.read(environ)) for text in ("my-token", SECRET))
+
+    @pytest.mark.parametrize(
+        ("name", "value", "allowed"),
+        [
+            ("CALL_WEBHOOK", "example.com/my-token", "an address such as https://example.com/calls"),
+            ("CALL_WEBHOOK", "ftp://example.com/my-token", "an address such as https://example.com/calls"),
+            (
+                "CALL_WEBHOOK",
+                "https://me:my-token@example.com/",
+                "an address such as https://example.com/calls",
+            ),
+            (
+                "CALL_WEBHOOK",
+                "https://example.com/my-token x",
+                "an address such as https://example.com/calls",
+            ),
+            ("CALL_WEBHOOK", "https://:80/my-token", "an address such as https://example.com/calls"),
+            *(
+                ("CALL_WEBHOOK_SECRET", value, "whsec_ and 24 to 64 bytes in base64")
+                for value in (
+                    SECRET.removeprefix("whsec_"),
+                    "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY=",  # 23 bytes
+                    f"whsec_{88 * 'A'}",
+                    SECRET[:-1],
+                    SECRET + "!",
+                )
+            ),
+        ],
+    )
+    def test_what_is_no_webhook(self, name, value, allowed):
+        with pytest.raises(SettingError) as caught:
+            Settings.read({name: value})
+        assert str(caught.value) == f"{name}='(not shown)' cannot be used: it must be {allowed}"
+
     def test_port_where_the_platform_sets_it(self):
         assert Settings.read({"PORT": "80"}).http_server_port == 80
         assert Settings.read({"PORT": "80", "HTTP_SERVER_PORT": "81"}).http_server_port == 81
@@ -186,6 +231,7 @@ class TestRead:
             ("DRAIN_TIMEOUT", "soon", "seconds, more than 0 and at most 86400"),
             ("GATHER_MS", "-1", "milliseconds from 0 to 1000"),
             ("RECORDINGS_DIR", "a\0b", "the name of a folder"),
+            ("CALL_WEBHOOK_DIR", "a\0b", "the name of a folder"),
             ("RECORDINGS_DAYS", "0", "days from 1 to 36500"),
             ("RECORDINGS_DAYS", "1.5", "days from 1 to 36500"),
             ("TRANSCRIBER", "wat\u017fon", "one of local, google, amazon, watson, off"),

@@ -41,6 +41,7 @@ COMMANDS = {
         "docs/architecture.md",
         "The picture of the terminal",
     ): "needs rich, which draws the picture, and the recogniser",
+    ("docs/call-webhook.md", "Set it up"): "tests/call_webhook/test_docs.py",
     ("docs/redis.md", "Start it"): "tests/cluster/test_redis_page.py",
     ("docs/redis.md", "Your own consumer"): "tests/cluster/test_redis_page.py",
     (

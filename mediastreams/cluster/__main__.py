@@ -55,7 +55,15 @@ def work(consumers: tuple[str, ...], calls: int | None, group: str | None) -> No
     from mediastreams.cluster.worker import Worker
 
     configure(settings, None)
-    kinds = [(kind_of(name, settings), group or name, calls or _calls(name)) for name in consumers]
+    webhook = None
+    if settings.call_webhook is not None and "recording" in consumers:
+        from mediastreams.call_webhook.poster import CallWebhook  # httpx takes 100 ms of CPU
+
+        webhook = CallWebhook.of(settings)
+    on_account = webhook.put if webhook else None
+    kinds = [
+        (kind_of(name, settings, on_account), group or name, calls or _calls(name)) for name in consumers
+    ]
     worker = Worker(Shards(settings.redis_url), kinds)
     stopping, hurry = threading.Event(), threading.Event()
 
@@ -64,9 +72,13 @@ def work(consumers: tuple[str, ...], calls: int | None, group: str | None) -> No
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    if webhook:
+        webhook.start()
     worker.start()
     stopping.wait()
     worker.stop(settings.drain_timeout, hurry)
+    if webhook:
+        webhook.finish(settings.drain_timeout)
     logging.shutdown()
     os._exit(0)  # a consumer that does not return must not hold the process
 

@@ -9,6 +9,7 @@ import click
 from mediastreams.audio.files import unusable
 from mediastreams.cluster.job import Kind
 from mediastreams.config import Settings
+from mediastreams.consumers.accounted import OnAccount
 from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.old_recordings import OldRecordings
 from mediastreams.consumers.recording import RECORDED_EVERY, Recording
@@ -16,20 +17,21 @@ from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber
 
 
-def kind_of(name: str, settings: Settings) -> Kind:
+def kind_of(name: str, settings: Settings, on_account: OnAccount | None = None) -> Kind:
     """Return the consumer `recording`, `transcription` or MODULE:CLASS.
 
-    What is missing ends the program with one line that names it.
+    `on_account` gets the account of each recording; None: nobody does. What is missing ends the program with
+    one line that names it.
     """
     if name == "recording":
-        return _recording(settings)
+        return _recording(settings, on_account)
     if name == "transcription":
         return _transcription(settings)
     consumer = _load(name)
     return Kind(name, lambda stream, _publish, _unheard: consumer(stream))
 
 
-def _recording(settings: Settings) -> Kind:
+def _recording(settings: Settings, on_account: OnAccount | None) -> Kind:
     folder = settings.recordings_dir
     if folder is None:
         sys.exit("RECORDINGS_DIR is not set: a worker that records needs a folder")
@@ -38,7 +40,9 @@ def _recording(settings: Settings) -> Kind:
     if settings.recordings_days is not None:
         OldRecordings(folder, settings.recordings_days).start()
     return Kind(
-        "recording", lambda stream, _publish, _unheard: Recording(stream, folder), every=RECORDED_EVERY
+        "recording",
+        lambda stream, _publish, _unheard: Recording(stream, folder, on_account),
+        every=RECORDED_EVERY,
     )
 
 

@@ -17,7 +17,6 @@ checkpoint but is read from the JSON file.
 
 import contextlib
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,20 @@ from msgspec import Struct
 
 from mediastreams.audio.files import TakenOverError
 from mediastreams.audio.wav import Written
-from mediastreams.consumers.account import Account, Continued
-from mediastreams.consumers.base import Checkpoint, Consumer
-from mediastreams.consumers.recording_files import Number, RecordingFiles
-from mediastreams.protocol.messages import Dtmf, Mark, Media, Start, Track
+from mediastreams.consumers.account import Continued
+from mediastreams.consumers.accounted import STREAM_SID, Accounted, OnAccount
+from mediastreams.consumers.base import Checkpoint
+from mediastreams.consumers.recording_files import Number
+from mediastreams.protocol.messages import Media, Start, Track
 from mediastreams.streams.pauses import Pause, Pauses
 from mediastreams.streams.stream import Stream
-from mediastreams.streams.transcript import Transcript, webvtt
+from mediastreams.streams.transcript import webvtt
 from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
 RECORDED_EVERY = 0.45  # seconds of a recording that a crash may cost, less half a tick of the consumers
 PARAMETER, NO = "record", "no"  # of the TwiML
-_STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _FIRST = 0.1  # seconds of audio: tracks begin a few ms apart, and the file begins with the first to begin
 _MAX_APART = 1  # second by which a track may be behind the other where a part begins
 
@@ -66,7 +65,7 @@ class _State(Struct):
     pauses: list[Pause]
 
 
-class Recording(Consumer):
+class Recording(Accounted):
     """Records its stream into `folder`, which is made where it is missing.
 
     Where that fails, one line in the log says why, and the recording ends: the file has what was written
@@ -75,11 +74,9 @@ class Recording(Consumer):
     file.
     """
 
-    def __init__(self, stream: Stream, folder: str) -> None:
-        super().__init__(stream)
+    def __init__(self, stream: Stream, folder: str, on_account: OnAccount | None = None) -> None:
+        super().__init__(stream, on_account, folder)
         self._folder = Path(folder)
-        self._files = RecordingFiles(self._folder, stream, [])
-        self._account = Account(stream, self._files)
         self._came = 0  # bytes of audio
         self._channels: dict[Track, int] = {}
         self._ends: dict[Track, int] = {}  # the position behind each track's last sample
@@ -151,19 +148,6 @@ class Recording(Consumer):
         except OSError as error:
             self._give_up(error)
 
-    def dtmf(self, message: Dtmf) -> None:
-        """Note the key and when it was pressed."""
-        self._account.dtmf(message, self._end)
-
-    def mark(self, message: Mark) -> None:
-        """Note the mark and when it came back."""
-        self._account.mark(message, self._end)
-
-    def transcript(self, transcript: Transcript) -> None:
-        """Keep a final text."""
-        if transcript.final and transcript.text:
-            self._account.transcript(transcript)
-
     def flush(self) -> None:
         """Write the audio and the transcripts that have come."""
         if not self._files.audio or self._account.error is not None:
@@ -181,6 +165,7 @@ class Recording(Consumer):
         """Write the rest, and the JSON file as it is at the end."""
         files, stream = self._files, self.stream
         if not files.audio:
+            super().stop()
             return
         if self._account.error is None:
             try:
@@ -189,7 +174,10 @@ class Recording(Consumer):
                 self._give_up(error)
         self._save_transcripts()
         self._save_account()
-        if self._account.error is not None or files.is_replaced:
+        if files.is_replaced:  # who has taken it over hands the account over
+            return
+        super().stop()
+        if self._account.error is not None:
             return
         if files.wav:
             seconds = files.wav.samples / stream.rate
@@ -204,19 +192,18 @@ class Recording(Consumer):
 
     @property
     def _end(self) -> int:
-        return max(self._ends.values(), default=0)
+        return max(self._ends.values(), default=0) if self._files.audio else super()._end
 
     def _begin(self, message: Start, state: _State | None) -> None:
         """Create the files; with a state, go on with those that it tells of."""
+        super().start(message)
         if message.start.custom_parameters.get(PARAMETER, "").strip().lower() == NO:
             logger.info("Stream %s: not recorded, its TwiML has %s=%s", self.stream.name, PARAMETER, NO)
             return
-        if not _STREAM_SID.fullmatch(message.stream_sid):
+        if not STREAM_SID.fullmatch(message.stream_sid):
             logger.warning("Stream %s: not recorded, its SID is not MZ and 32 digits", self.stream.name)
             return
-        tracks = [name for name in ("inbound", "outbound") if name in message.start.tracks] or ["inbound"]
-        self._channels = {name: channel for channel, name in enumerate(tracks)}
-        self._files.tracks = tracks
+        self._channels = {name: channel for channel, name in enumerate(self._files.tracks)}
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if state is None:
@@ -225,10 +212,12 @@ class Recording(Consumer):
                 self._go_on(state)
         except TakenOverError:
             logger.warning("Stream %s: not recorded, another worker has taken it over", self.stream.name)
+            self._on_account = None
             return
         except OSError as error:
             why = f"RECORDINGS_DIR={str(self._folder)!r} cannot be used: {error.strerror}"
             logger.error("Stream %s: not recorded, %s", self.stream.name, why)
+            self._account.error = error.strerror or str(error)
             return
         self._save_account()
 

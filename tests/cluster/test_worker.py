@@ -6,6 +6,9 @@ import time
 import pytest
 from support.cluster import PublishedCall, pending
 from support.recogniser import WORKER
+
+
+from support.receiver import receiving, settings
 from support.server import SECONDS, wait_until
 
 from mediastreams.cluster import entries
@@ -451,3 +454,27 @@ def test_one_that_records_removes_old_recordings(start_worker, tmp_path):
     worker = start_worker("recording", wait=False, RECORDINGS_DIR=str(tmp_path), RECORDINGS_DAYS="30")
     worker.wait_for("Recordings older than 30 days removed from ")
     assert not path.exists()
+
+
+def test_one_that_records_posts_the_accounts(start_worker, redis_server, tmp_path):
+    """A worker is killed, and the one that goes on posts, once."""
+    with receiving() as receiver:
+        environ = {"RECORDINGS_DIR": str(tmp_path / "recordings"), **settings(receiver, tmp_path / "spool")}
+        first = start_worker("recording", **environ)
+        call = PublishedCall(redis_server).announce()
+        call.media(50)
+        wait_until(lambda: first.owned(redis_server, "recording"))
+        second = start_worker("recording", **environ)
+        first.kill()
+        second.wait_for("is taken over")
+        call.media(50)
+        call.put(("dtmf", 1, "inbound", "5", False), ("transcript", "inbound", "Hello", True, 0.5, 1.0, 0.1))
+        call.end()
+        (account,) = receiver.accounts(1)
+        wait_until(lambda: not pending(redis_server, "recording"))
+        assert "Traceback" not in second.stop()
+        receiver.accounts(1)
+    assert account["recording"] == f"{receiver.ids[0]}.wav"
+    assert (account["streamSid"], account["duration"]) == (call.sid, 2.0)
+    assert [each["digit"] for each in account["dtmf"]] == ["5"]
+    assert [each["text"] for each in account["transcripts"]] == ["Hello"]
