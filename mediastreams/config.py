@@ -357,6 +357,12 @@ def has_folder_for_metrics() -> bool:
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
+def folder_for_calls() -> Path | None:
+    """Return where gunicorn's workers note how the streams of calls go; None: there is one process."""
+    shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(shared, "calls") if shared else None
+
+
 def has_dumb_terminal() -> bool:
     """Return whether the terminal announces itself as one that only prints, such as an editor's."""
     return os.environ.get("TERM") == "dumb"

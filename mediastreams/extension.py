@@ -20,6 +20,7 @@ from mediastreams.consumers.recording import RECORDED_EVERY, Recording
 from mediastreams.consumers.registry import Consumers, Factory
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start, StartMetadata
+from mediastreams.protocol.twiml import RESUMES
 from mediastreams.server.serve import serve
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
@@ -36,6 +37,7 @@ from mediastreams.viewers.routes import Page
 from mediastreams.viewers.viewer import LivePage, Viewers
 from mediastreams.web import metrics
 from mediastreams.web.addresses import addresses, local_url
+from mediastreams.web.call_streams import CallStreams
 from mediastreams.web.health import Health
 from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
@@ -89,7 +91,7 @@ class MediaStreams:
         )
         self._publisher: Publisher | None = None
         self._register_consumers()
-        app.register_blueprint(Webhooks(settings))
+        app.register_blueprint(Webhooks(settings, self._streams.of_calls))
         app.register_blueprint(Health(self.state, self._metrics.count))
         self._access = None if settings.page_token == "off" else Access(settings)
         self._page = self._access and Page(self._access, settings)
@@ -253,10 +255,12 @@ class _CountedStreams:
         self._consumers = consumers
         self._metrics = stream_metrics
         self._live: list[Stream] = []  # that have started
+        self.of_calls = CallStreams(config.folder_for_calls())
 
     def begin(self, stream: Stream, message: Start) -> Puts:
         self._warn_of_second(stream, message.start)
         self._live.append(stream)
+        self.of_calls.begin(stream)
         self._metrics.begin(stream)
         if self.calls:
             self.calls.begin(stream)
@@ -265,6 +269,7 @@ class _CountedStreams:
     def end(self, stream: Stream) -> None:
         if stream in self._live:
             self._live.remove(stream)
+        self.of_calls.end(stream)  # first: Twilio may ask at once how the call goes on
         self._consumers.end(stream)
         self._metrics.end(stream)
         if self.calls:
@@ -275,6 +280,8 @@ class _CountedStreams:
         for other in self._live:
             assert other.start is not None
             tracks = set(start.tracks) & set(other.start.start.tracks)
+            if start.custom_parameters.get(RESUMES) == other.start.start.stream_sid:
+                continue  # it broke, though this server has not met that yet
             if other.start.start.call_sid == start.call_sid and tracks:
                 logger.warning(
                     "Stream %s: call %s has a second live stream of its %s track, beside %s; check that the "

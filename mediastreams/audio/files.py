@@ -7,7 +7,7 @@ takes its name: what the other one writes then has no name any more.
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -78,6 +78,27 @@ def write_all(file: FileIO, data: bytes | bytearray) -> None:
 def open_private(path: str, flags: int) -> int:
     """Open a file for `open`; a new one is for its owner only."""
     return os.open(path, flags, 0o600)
+
+
+def replace_text(path: Path, text: str, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Replace a file, completely or not at all. Raises `OSError`.
+
+    `is_wanted` is asked when the new one is written: where it is not, the file stays as it is.
+    """
+    draft = path.with_name(f"{path.name}{_SUFFIX}")
+    try:
+        draft.unlink(missing_ok=True)  # what a crash has left, or somebody has put there
+        with open(draft, "xb", opener=open_private) as file:
+            # A peer's words may hold half of a surrogate pair, which has no UTF-8.
+            file.write(text.encode(errors="backslashreplace"))
+        if is_wanted():
+            draft.replace(path)
+        else:
+            draft.unlink()
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def unusable(folder: str) -> str | None:

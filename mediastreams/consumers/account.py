@@ -1,19 +1,24 @@
 """The account of a recording: what its JSON file tells of the call, and what is noted for it meanwhile."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from mediastreams.audio.files import replace_text
 from mediastreams.audio.timeline import TrackTimeline
 from mediastreams.consumers.recording_files import RecordingFiles
 from mediastreams.protocol.messages import Dtmf, Mark, Track
+from mediastreams.protocol.twiml import RESUMES
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 
+STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _MAX_NOTED = 1000  # keys, and marks
 _MAX_LENGTH = 200  # characters of each
 
@@ -126,7 +131,7 @@ class Account:
 
     def to_json(self) -> str:
         """Return the account as it is now."""
-        return json.dumps(self._fields(), indent=2, ensure_ascii=False) + "\n"
+        return _json(self._fields())
 
     def _fields(self) -> dict[str, Any]:
         stream, wav = self._stream, self._files.wav
@@ -141,6 +146,8 @@ class Account:
             "tracks": start.tracks,
             "mediaFormat": msgspec.to_builtins(start.media_format),
             "customParameters": start.custom_parameters,
+            "resumes": resumed_sid(stream),
+            "resumedBy": None,
             "start": _utc(stream.started_at),
             "end": _utc(stream.ended_at),
             "ended": stream.ending or None,
@@ -193,6 +200,40 @@ class Account:
     def _position(self, at: float) -> int:
         """Return the position of what is at so many seconds of the recording."""
         return self.begin + round(at * self._stream.rate)
+
+
+def resumed_sid(stream: Stream) -> str | None:
+    """Return the SID of the stream that broke, and that this one resumes; None: it resumes none."""
+    assert stream.start is not None
+    sid = stream.start.start.custom_parameters.get(RESUMES, "")
+    return sid if STREAM_SID.fullmatch(sid) else None
+
+
+def name_successor(stream: Stream, folder: Path) -> None:
+    """Let the account of the stream that this one resumes name it, where that is in `folder`.
+
+    Raises `OSError`. Accounts of other calls stay as they are, whatever a peer says.
+    """
+    before = resumed_sid(stream)
+    if before is None:
+        return
+    assert stream.start is not None
+    start = stream.start.start
+    for path in folder.glob(f"*-{before}*.json"):
+        try:
+            told = json.loads(path.read_bytes())
+        except ValueError:
+            continue
+        if not isinstance(told, dict) or told.get("callSid") != start.call_sid:
+            continue
+        if told.get("end") is None:  # it is still written by its own recording
+            continue
+        told["resumedBy"] = start.stream_sid
+        replace_text(path, _json(told))
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
 
 def _utc(time: datetime | None) -> str | None:

@@ -1,11 +1,10 @@
 """The consumer that keeps the account of a stream, recorded or not, and hands it over at the end."""
 
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from mediastreams.consumers.account import Account
+from mediastreams.consumers.account import STREAM_SID, Account
 from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.recording_files import RecordingFiles
 from mediastreams.protocol.messages import Dtmf, Mark, Start
@@ -13,8 +12,6 @@ from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 
 logger = logging.getLogger(__name__)
-
-STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 
 OnAccount = Callable[[str, str], None]
 """Takes the id of an account, the name that the stream's recording has or would have, and its JSON."""

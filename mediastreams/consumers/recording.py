@@ -25,8 +25,8 @@ from msgspec import Struct
 
 from mediastreams.audio.files import TakenOverError
 from mediastreams.audio.wav import Written
-from mediastreams.consumers.account import Continued
-from mediastreams.consumers.accounted import STREAM_SID, Accounted, OnAccount
+from mediastreams.consumers.account import STREAM_SID, Continued, name_successor
+from mediastreams.consumers.accounted import Accounted, OnAccount
 from mediastreams.consumers.base import Checkpoint
 from mediastreams.consumers.recording_files import Number
 from mediastreams.protocol.messages import Media, Start, Track
@@ -174,6 +174,7 @@ class Recording(Accounted):
                 self._give_up(error)
         self._save_transcripts()
         self._save_account()
+        self._name_successor()  # again: the stream before may have ended meanwhile, as this server met it
         if files.is_replaced:  # who has taken it over hands the account over
             return
         super().stop()
@@ -220,6 +221,7 @@ class Recording(Accounted):
             self._account.error = error.strerror or str(error)
             return
         self._save_account()
+        self._name_successor()
 
     def _go_on(self, state: _State) -> None:
         """Complete the files of the worker before; where they cannot be completed, begin the next part."""
@@ -274,6 +276,12 @@ class Recording(Accounted):
     def _save_account(self) -> None:
         self._save(".json", self._account.to_json())
         self._noted = self._account.noted
+
+    def _name_successor(self) -> None:
+        try:
+            name_successor(self.stream, self._folder)
+        except OSError as error:
+            self._log_once(f"the account of the stream before cannot be written: {error.strerror}")
 
     def _save(self, suffix: str, text: str) -> None:
         files = self._files

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mediastreams.audio.files import open_private
+from mediastreams.audio.files import replace_text
 from mediastreams.audio.raw import RawFile
 from mediastreams.audio.wav import WavFile, Written
 from mediastreams.protocol.messages import Track
@@ -128,20 +128,8 @@ class RecordingFiles:
 
     def save(self, suffix: str, text: str) -> None:
         """Replace the file of this suffix, completely or not at all. Raises `OSError`."""
-        path, draft = self.path(suffix), self.path(f"{suffix}.part")
-        try:
-            draft.unlink(missing_ok=True)  # what a crash has left, or somebody has put there
-            with open(draft, "xb", opener=open_private) as file:
-                # A peer's words may hold half of a surrogate pair, which has no UTF-8.
-                file.write(text.encode(errors="backslashreplace"))
-            if self.is_replaced:  # meanwhile: this process may have been suspended
-                draft.unlink()
-            else:
-                draft.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise
+        # Another worker may have taken the files over meanwhile: this process may have been suspended.
+        replace_text(self.path(suffix), text, lambda: not self.is_replaced)
 
     def _open(self, written: Written | None = None, raw: Mapping[Track, int] | None = None) -> None:
         """Create the files of audio, or take them over."""

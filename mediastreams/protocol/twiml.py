@@ -4,6 +4,7 @@ Source: https://www.twilio.com/docs/voice/twiml/stream; the numbers are Twilio's
 https://www.twilio.com/docs/api/errors.
 """
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,10 @@ TRACKS: dict[str, tuple[Track, ...]] = {
 # Not documented: twilio-python has them since 9.12.0, of October 2026, without their values.
 NEW = ("audioFormat", "sampleRate")
 _ATTRIBUTES = {"url", "name", "track", "statusCallback", "statusCallbackMethod", "connectorName", *NEW}
+DOCUMENTS = "/twiml/"
+"""The path beneath which the server has its documents."""
+RESUMES = "resumes"
+"""The `<Parameter>` that names the stream before, where one broke."""
 _MAX_PARAMETER = 499  # characters
 
 
@@ -82,7 +87,8 @@ def address(document: bytes, where: str, base: str, number: str | None = None) -
     """Return a document whose streams come to the server at `base`, and which dials `number`.
 
     `base` is `wss://host`, or `ws://host` for this machine, and may have a path; behind it comes the path of
-    the `url` and of the `statusCallback` of each `<Stream>`. `number` is in E.164; None keeps the document's.
+    the `url` and of the `statusCallback` of each `<Stream>`, and that of a `<Redirect>` to a document of the
+    server, with its query. `number` is in E.164; None keeps the document's.
     Comments are left out. Raises `TwimlError` where the document is not TwiML.
     """
     response = _response(document, where)
@@ -90,12 +96,65 @@ def address(document: bytes, where: str, base: str, number: str | None = None) -
         for name, start in (("url", base), ("statusCallback", f"http{base.removeprefix('ws')}")):
             if url := stream.get(name):
                 stream.set(name, f"{start}/{_path(url).lstrip('/')}")
+    for redirect in response.iter("Redirect"):
+        url = (redirect.text or "").strip()
+        if (path := _path(url)).startswith(DOCUMENTS):
+            query = urlsplit(url).query
+            redirect.text = f"http{base.removeprefix('ws')}{path}{f'?{query}' if query else ''}"
     for dial in response.iter("Dial"):
         for element in (dial, *dial.iter("Number")):
             if number and (element.text or "").strip():
                 element.text = number
-    addressed: bytes = ET.tostring(response, encoding="utf-8", xml_declaration=True)
-    return addressed + b"\n"
+    return _written(response)
+
+
+def resumes(document: bytes, where: str) -> bool:
+    """Return whether a document lets its call ask how to go on: a `<Redirect>` to `/twiml/` with `resume=`.
+
+    Raises `TwimlError` where the document is not TwiML.
+    """
+    return _resuming(_response(document, where)) is not None
+
+
+def resumed(document: bytes, where: str, attempt: int, pause: int, stream_sid: str | None) -> bytes:
+    """Return a document to go on with after a stream that broke; it says that this is the `attempt`-th.
+
+    `pause`: seconds before the stream. Each `<Stream>` gets a `<Parameter>` with `stream_sid`, that of the
+    stream that it resumes; None: it is not known.
+    """
+    response = _response(document, where)
+    redirect = _resuming(response)
+    assert redirect is not None
+    redirect.text = re.sub(r"\bresume=\d+", f"resume={attempt + 1}", redirect.text or "")
+    for stream in response.iterfind("Connect/Stream"):
+        if stream_sid is not None:
+            ET.SubElement(stream, "Parameter", name=RESUMES, value=stream_sid)
+    if pause:
+        response.insert(0, ET.Element("Pause", length=str(pause)))
+    return _written(response)
+
+
+def rest(document: bytes, where: str) -> bytes:
+    """Return what a document has behind its `<Redirect>`: how the call goes on when the stream is over."""
+    response = _response(document, where)
+    redirect = _resuming(response)
+    assert redirect is not None
+    for element in list(response)[: list(response).index(redirect) + 1]:
+        response.remove(element)
+    return _written(response)
+
+
+def _written(response: ET.Element) -> bytes:
+    written: bytes = ET.tostring(response, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
+
+
+def _resuming(response: ET.Element) -> ET.Element | None:
+    """Return the `<Redirect>` that asks how to go on."""
+    for redirect in response.iterfind("Redirect"):
+        if re.search(rf"{DOCUMENTS}[^?]*\?(.*&)?resume=\d+", redirect.text or ""):
+            return redirect
+    return None
 
 
 def _response(document: bytes, where: str) -> ET.Element:

@@ -18,10 +18,13 @@ from mediastreams.protocol import error_codes, signature, twiml
 from mediastreams.server.sockets import LOG_LEVEL, refusal
 from mediastreams.text import printable
 from mediastreams.web import metrics
+from mediastreams.web.call_streams import CallStreams
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 65536  # of a webhook's body; Twilio's have about 1,000
+MAX_ATTEMPTS = 5  # to resume a stream, in a row; before the second one is a pause of 1 s, then of 2, 4 and 8
+_STABLE_SECONDS = 60.0  # after a stream that lasted so long they are counted anew
 _MAX_SHOWN = 200  # characters of a form's value in the log
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
@@ -32,9 +35,11 @@ class Webhooks(Blueprint):
     They serve the files of the application's folder `twiml`, or those of the package if it has none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, streams: CallStreams | None = None) -> None:
+        """Make them; `streams` tells how those of each call went. None: of none it is known."""
         super().__init__("webhooks", __name__)
         self._settings = settings
+        self._streams = streams or CallStreams()
         self.before_request(self._check)
         self.add_url_rule("/twiml/<name>", view_func=self.twiml, methods=["GET", "POST"])
         self.add_url_rule("/stream-status", view_func=self.stream_status, methods=["POST"])
@@ -42,7 +47,8 @@ class Webhooks(Blueprint):
     def twiml(self, name: str) -> Response:
         """Answer with the TwiML document of this name, with or without `.xml`.
 
-        Its streams get the host of PUBLIC_URL, or of the request without that. Its number is DIAL_NUMBER.
+        Its streams get the host of PUBLIC_URL, or of the request without that. Its number is DIAL_NUMBER. A
+        call whose stream has ended, and which asks how to go on, gets it again or what is behind it.
         """
         # The name is looked up among the files that exist, and never becomes part of a path.
         documents = {path.stem: path for path in sorted(_documents().glob("*.xml"))}
@@ -51,11 +57,36 @@ class Webhooks(Blueprint):
             raise refusal(404, f"There is no such TwiML document; there are: {', '.join(documents)}.")
         base = self._settings.public_url or f"ws{self._origin().removeprefix('http')}"
         try:
-            document = twiml.address(twiml.load(str(path)), path.name, base, self._settings.dial_number)
+            document = self._next(twiml.load(str(path)), path.name)
+            document = twiml.address(document, path.name, base, self._settings.dial_number)
         except twiml.TwimlError as error:
             logger.error("TwiML cannot be served: %s", error)
             raise refusal(500, "This TwiML document is broken; the log says how.") from None
         return Response(document, content_type="text/xml; charset=utf-8")
+
+    def _next(self, document: bytes, where: str) -> bytes:
+        """Return the document for a call that comes in, or for one whose stream has ended."""
+        asked = request.args.get("resume", "")
+        if not re.fullmatch("[1-9][0-9]?", asked) or not twiml.resumes(document, where):
+            return document
+        call = request.values.get("CallSid", "")
+        stream = self._streams.latest(call)
+        extra = {"callSid": _shown(call), "limit": "calls that go on"}
+        if stream is not None and stream.is_over:
+            logger.info("Call %s goes on, its stream is over", _shown(call), extra=extra)
+            return twiml.rest(document, where)
+        attempt = int(asked)
+        if stream is not None and (stream.seconds is None or stream.seconds >= _STABLE_SECONDS):
+            attempt = 1
+        if attempt > MAX_ATTEMPTS:
+            text = "Call %s goes on without its stream, which broke %d times in a row"
+            logger.error(text, _shown(call), attempt, extra=extra)
+            return twiml.rest(document, where)
+        broken = _shown(stream.stream_sid) if stream else "of which nothing is known"
+        text = "Call %s: its stream %s broke, it is resumed (attempt %d of %d)"
+        logger.warning(text, _shown(call), broken, attempt, MAX_ATTEMPTS, extra=extra)
+        pause = 2 ** (attempt - 2) if attempt > 1 else 0
+        return twiml.resumed(document, where, attempt, pause, stream.stream_sid if stream else None)
 
     def stream_status(self) -> Response:
         """Log the `statusCallback` of a `<Stream>` in one line."""

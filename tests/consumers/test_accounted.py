@@ -147,3 +147,45 @@ class TestTakeover:
         ((id, account),) = handed_over
         assert (id, account["continues"]["recording"]) == (f"{NAME}-part2", f"{NAME}.wav")
         assert account["ended"] == "dropped"
+
+
+class TestResumed:
+    """The accounts of two streams of one call, of which the second resumes the first."""
+
+    FIRST = "MZ" + "a" * 32
+
+    def record(self, folder, sid, call="CA1", **parameters):
+        message = start(sid=sid, custom_parameters=parameters)
+        message.start.call_sid = call
+        others = [media(2, 0, sid=sid)]
+        called(lambda stream: Recording(stream, str(folder)), message, *others)
+        (path,) = folder.glob(f"*-{sid}.json")
+        return path
+
+    def test_they_name_each_other(self, tmp_path):
+        first = self.record(tmp_path, self.FIRST)
+        before = json.loads(first.read_text())
+        second = self.record(tmp_path, SID, resumes=self.FIRST)
+        assert json.loads(first.read_text()) == {**before, "resumedBy": SID}
+        assert json.loads(second.read_text())["resumes"] == self.FIRST
+
+    @pytest.mark.parametrize("told", ["", "{", "[]", '{"callSid": "CA1", "end": null}'])
+    def test_an_account_that_is_none_or_not_complete_stays(self, tmp_path, told):
+        path = tmp_path / f"20200102T030405.678Z-{self.FIRST}.json"
+        path.write_text(told)
+        self.record(tmp_path, SID, resumes=self.FIRST)
+        assert path.read_text() == told
+
+    def test_that_of_another_call_stays(self, tmp_path):
+        first = self.record(tmp_path, self.FIRST)
+        before = first.read_text()
+        self.record(tmp_path, SID, call="CA2", resumes=self.FIRST)
+        assert first.read_text() == before
+
+    @pytest.mark.parametrize("value", ["*", "../x", "MZ", ""])
+    def test_a_value_that_is_no_sid(self, tmp_path, value):
+        first = self.record(tmp_path, self.FIRST)
+        before = first.read_text()
+        second = self.record(tmp_path, SID, resumes=value)
+        assert first.read_text() == before
+        assert json.loads(second.read_text())["resumes"] is None

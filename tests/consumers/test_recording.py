@@ -21,10 +21,10 @@ from support.streams import SID, FakeConnection, dtmf, media, start
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from mediastreams.audio import files as module
 from mediastreams.audio import mulaw
 from mediastreams.audio.wav import WavFile
 from mediastreams.config import Settings
-from mediastreams.consumers import recording_files as module
 from mediastreams.consumers.recording import Recording
 from mediastreams.protocol.messages import (
     Mark,
@@ -377,6 +377,8 @@ class TestMetadata:
             "tracks": ["inbound", "outbound"],
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
             "customParameters": {"FirstName": "J\u00fcrgen", "Escape": "\x1b[2J"},
+            "resumes": None,
+            "resumedBy": None,
             "ended": "stop",
             "recording": path.name,
             "raw": {},

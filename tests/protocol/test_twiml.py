@@ -29,8 +29,8 @@ class TestShipped:
     """The documents in `twiml/`, against https://www.twilio.com/docs/voice/twiml/stream."""
 
     def test_all_are_there(self):
-        names = ["both-tracks", "connect-stream", "named-with-parameters", "start-stream", "stop-stream"]
-        assert [path.stem for path in SHIPPED] == names
+        names = "both-tracks connect-stream named-with-parameters resume-stream start-stream stop-stream"
+        assert [path.stem for path in SHIPPED] == names.split()
 
     @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
     def test_twilio_would_take_it(self, path):
@@ -67,7 +67,13 @@ class TestShipped:
         assert streams["start-stream"] == twiml.StreamNoun(
             "wss://example.ngrok.app/media", status_callback="https://example.ngrok.app/stream-status"
         )
-        assert [name for name, stream in streams.items() if stream.bidirectional] == ["connect-stream"]
+        assert [name for name, stream in streams.items() if stream.bidirectional] == [
+            "connect-stream",
+            "resume-stream",
+        ]
+        assert [path.stem for path in SHIPPED if twiml.resumes(path.read_bytes(), path.name)] == [
+            "resume-stream"
+        ]
         assert streams["named-with-parameters"].name == "support-line"
         assert streams["both-tracks"].track == "both_tracks"
         assert streams["named-with-parameters"].parameters == {"FirstName": "Jane", "LastName": "Doe"}
@@ -225,3 +231,58 @@ class TestAddress:
         with pytest.raises(twiml.TwimlError) as caught:
             self.address(document('<Stream url="wss://[a/media"/>'))
         assert str(caught.value) == '31923 malformed URL "wss://[a/media": Invalid IPv6 URL'
+
+
+RESUMING = (
+    '<Response><Connect><Stream url="wss://a.example/echo"><Parameter name="a" value="b"/></Stream></Connect>'
+    "<Redirect>{}</Redirect><Say>Over.</Say></Response>"
+)
+
+
+class TestResume:
+    @pytest.mark.parametrize(
+        ("redirect", "is_one"),
+        [
+            ("https://a.example/twiml/x?resume=1", True),
+            ("/twiml/x?b=c&amp;resume=12", True),
+            ("https://a.example/b/twiml/x.xml?resume=1", True),
+            ("https://a.example/twiml/x", False),
+            ("https://a.example/twiml/x?resume=", False),
+            ("https://a.example/twiml/x?unresume=1", False),
+            ("https://a.example/other?resume=1", False),
+            ("", False),
+        ],
+    )
+    def test_which_documents_ask(self, redirect, is_one):
+        assert twiml.resumes(RESUMING.format(redirect).encode(), "x.xml") is is_one
+
+    def test_the_document_again(self):
+        document = RESUMING.format("https://a.example/twiml/x?b=c&amp;resume=1").encode()
+        pause, connect, redirect, say = ElementTree.fromstring(twiml.resumed(document, "x.xml", 3, 2, "MZ1"))
+        assert (pause.tag, pause.attrib, say.tag) == ("Pause", {"length": "2"}, "Say")
+        assert redirect.text == "https://a.example/twiml/x?b=c&resume=4"
+        assert [each.attrib for each in connect.iter("Parameter")] == [
+            {"name": "a", "value": "b"},
+            {"name": "resumes", "value": "MZ1"},
+        ]
+
+    def test_without_what_is_not_known(self):
+        document = RESUMING.format("/twiml/x?resume=1").encode()
+        connect, redirect, _ = ElementTree.fromstring(twiml.resumed(document, "x.xml", 1, 0, None))
+        assert (redirect.text, len(list(connect.iter("Parameter")))) == ("/twiml/x?resume=2", 1)
+
+    def test_what_is_behind_it(self):
+        document = RESUMING.format("/twiml/x?resume=1").encode()
+        assert [verb.tag for verb in ElementTree.fromstring(twiml.rest(document, "x.xml"))] == ["Say"]
+
+    @pytest.mark.parametrize(
+        ("redirect", "addressed"),
+        [
+            ("https://a.example/twiml/x?resume=1", "https://b.example/c/twiml/x?resume=1"),
+            ("/twiml/x", "https://b.example/c/twiml/x"),
+            ("https://a.example/menu?a=b", "https://a.example/menu?a=b"),
+        ],
+    )
+    def test_a_redirect_to_a_document_gets_the_servers_address(self, redirect, addressed):
+        document = twiml.address(RESUMING.format(redirect).encode(), "x.xml", "wss://b.example/c")
+        assert ElementTree.fromstring(document).find("Redirect").text == addressed

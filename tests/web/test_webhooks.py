@@ -59,7 +59,7 @@ class TestTwiml:
     def test_each_document(self, server, name, form):
         status, kind, body = ask(server, f"/twiml/{name}", form)
         assert (status, kind) == (200, "text/xml; charset=utf-8")
-        route = "/echo" if name == "connect-stream" else "/media"
+        route = "/echo" if name in ("connect-stream", "resume-stream") else "/media"
         assert stream_of(body)["url"] == f"ws://127.0.0.1:{server.port}{route}"
         assert ask(server, f"/twiml/{name}.xml", form)[2] == body
         method = "POST" if form else "GET"
