@@ -5,10 +5,8 @@ import time
 
 import pytest
 from support.cluster import PublishedCall, pending
-from support.recogniser import WORKER
-
-
 from support.receiver import receiving, settings
+from support.recogniser import WORKER
 from support.server import SECONDS, wait_until
 
 from mediastreams.cluster import entries
