@@ -1,6 +1,5 @@
 """The same server under gunicorn: `gunicorn app:app`, with `gunicorn.conf.py`."""
 
-import logging
 from types import FrameType
 from typing import Any
 
@@ -65,13 +64,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
         self.server_class = make
         gevent.spawn(self._workers.accepts, self.age)  # when `run` has started the servers, and waits
-        try:
-            super().run()
-        finally:
-            # When the interpreter ends, gevent before 26 with greenlet 3.5 takes no lock any more, and each
-            # handler of the log that goes then would print a traceback.
-            logging.shutdown()
-            logging._handlerList.clear()  # type: ignore[attr-defined]
+        super().run()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain, then let gunicorn end the worker. A second time it does nothing: SIGQUIT ends it at once."""
