@@ -77,7 +77,7 @@ class Publisher:
     def start(self) -> None:
         """Connect to Redis; does nothing where it has. For the server's thread, not before gunicorn forks."""
         # What the first connection imports. Where gevent has patched the locks of imports, this thread and
-        # the senders' could wait for each other for ever (gevent before 26.8).
+        # the senders' have waited for each other for ever.
         importlib.import_module("encodings.idna")
         _ = gevent.get_hub().resolver
         with self._lock:
