@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from support.caller import call
 from support.cluster import RECORDING, assert_same, calling, pending, rights
 from support.page import TOKEN, Page
 from support.recogniser import WORKER
@@ -91,9 +92,10 @@ def test_a_user_with_the_rights_that_the_docs_list(
     settings["REDIS_URL"] = redis_cluster.url.replace("//", "//mediastreams:secret-word@")
     server = start_server(**{**settings, "RECORDINGS_DIR": str(tmp_path / "server")})
     worker = start_worker(*RECORDING, **settings)
-    with calling(server.url, "--calls", "6", "--seconds", "2"):
-        wait_until(lambda: sum(map(bool, keys(redis_cluster))) > 1)
+    call(server.url, "--calls", "6", "--seconds", "2")
+    wait_until(lambda: len(list((tmp_path / "workers").glob("*.json"))) == 6)
     wait_until(lambda: not pending(redis_cluster, "recording"))
+    assert sum(map(len, keys(redis_cluster))) == 6
     assert_same(tmp_path / "workers", tmp_path / "server")
     output = server.stop() + worker.stop()
     for word in ("secret-word", "NOPERM", "permission", "Traceback", "is away"):

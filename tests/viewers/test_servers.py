@@ -362,7 +362,8 @@ def test_what_is_no_message_is_dropped_and_logged_once(one, other, redis_server)
             page.wait_for("dtmf")
     for server, channels in ((one, [ASK]), (other, [ASK, TELL])):
         printed = server.stop()
-        assert re.findall(r"Redis's channel (\S+) has a message that is not of a server", printed) == channels
+        told = re.findall(r"Redis's channel (\S+) has a message that is not of a server", printed)
+        assert sorted(told) == channels  # each comes by a connection of its own
         assert "Traceback" not in printed
 
 
