@@ -95,6 +95,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
             self._drain(is_replaced=True)
 
     def _drain(self, is_replaced: bool) -> None:
+        self.state.keeps_connections = False
         if is_replaced:
             for server in self._servers:
                 server.stop_accepting()

@@ -130,8 +130,16 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
                 self._finish(self.websocket)
             else:  # pywsgi now reads the rest of the request's body
                 self._start_deadline()
-                if self.state.live.draining:
+                if not self.state.keeps_connections:
                     self.close_connection = True  # gunicorn waits for those that are kept
+
+    def finalize_headers(self) -> None:
+        """Say in the answer that the connection ends, where it does: pywsgi tells only HTTP/1.0."""
+        super().finalize_headers()
+        is_given = any(name.lower() == b"connection" for name, _ in self.response_headers)
+        if not self.state.keeps_connections and not is_given:
+            self.response_headers.append((b"Connection", b"close"))
+            self.close_connection = True
 
     def upgrade(self, run: Callable[[WebSocket], None], admission: Admission | None = None) -> None:
         """Answer 101 (RFC 6455, section 4.2); `run` gets the WebSocket once the application has returned.

@@ -33,6 +33,8 @@ class ServerState:
     """Is called with the reason of each refused request ("" if only its status tells it) and the status."""
     close_pages: Callable[[], None] = staticmethod(_nothing)
     """Closes the WebSockets that are no streams, and waits a moment for that: called first in a drain."""
+    keeps_connections: bool = True
+    """Whether a connection is kept for another request. A proxy would ask an ending server for ever."""
     workers: int = 1
     """How many processes serve together, each with a state of its own."""
 
@@ -97,6 +99,7 @@ class ServerState:
         another process takes new streams, and whoever comes here all the same is not refused.
         """
         self.live.draining = not is_replaced
+        self.keeps_connections = False
         self.close_pages()
         seconds = self.settings.drain_timeout
         until = self.live.clock.now() + seconds

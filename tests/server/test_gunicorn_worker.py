@@ -1,30 +1,18 @@
 """`gunicorn app:app`: what holds for the server holds for its workers. The wire is in test_websocket."""
 
-import asyncio
+import contextlib
+import http.client
 import json
 import os
 import re
-import secrets
 import signal
 import sys
-import threading
 import time
 import urllib.request
 
 import pytest
-from support.server import ROOT, SECONDS, Server, environment, run_caller
-from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
-
-from mediastreams.protocol.messages import (
-    Connected,
-    Media,
-    MediaMetadata,
-    Start,
-    StartMetadata,
-    Stop,
-    StopMetadata,
-)
+from support.callers import Callers
+from support.server import ROOT, SECONDS, Server, environment, run_caller, wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -81,67 +69,6 @@ def test_it_ends_while_its_workers_begin(seconds):
     assert server.process.returncode == 0
 
 
-class Callers:
-    """Calls in a thread of their own: each speaks at a call's pace and hangs up; `outcomes` has how it went.
-
-    That is its name, the seconds to its 101, and "stop" where it went through, else what it met.
-    """
-
-    def __init__(self, port):
-        self.outcomes = []
-        self._url = f"ws://127.0.0.1:{port}/media"
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._calls = []
-        self._answered = 0  # or refused
-        self._changed = threading.Condition()
-
-    def call(self, number, seconds, every=0.0, name=""):
-        """Begin so many calls, one each so many seconds; return when the last one is answered."""
-        for _ in range(number):
-            self._calls.append(asyncio.run_coroutine_threadsafe(self._call(name, seconds), self._loop))
-            time.sleep(every)  # their rate
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._answered == len(self._calls), SECONDS)
-
-    def finish(self):
-        for call in self._calls:
-            call.result(2 * SECONDS)
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(SECONDS)
-        self._loop.close()
-
-    async def _call(self, name, seconds):
-        began = time.monotonic()
-        answered = None
-        try:
-            async with connect(self._url, compression=None, proxy=None) as ws:
-                answered = time.monotonic() - began
-                self._note_answer()
-                sid = f"MZ{secrets.token_hex(16)}"
-                await ws.send(Connected("Call", "1.0.0").to_json())
-                await ws.send(Start(1, StartMetadata("AC1", sid, "CA1"), sid).to_json())
-                for n in range(round(seconds * 50)):
-                    media = MediaMetadata(chunk=n, timestamp=20 * n, payload=bytes(160))
-                    await ws.send(Media(n + 2, media, sid).to_json())
-                    await asyncio.sleep(max(began + (n + 1) / 50 - time.monotonic(), 0))
-                await ws.send(Stop(n + 3, StopMetadata("AC1", "CA1"), sid).to_json())
-                await ws.close()
-            self.outcomes.append((name, answered, "stop"))
-        except (OSError, WebSocketException) as error:
-            if answered is None:
-                self._note_answer()
-            self.outcomes.append((name, answered, repr(error)))
-
-    def _note_answer(self):
-        with self._changed:
-            self._answered += 1
-            self._changed.notify()
-
-
 @pytest.fixture
 def start_gunicorn():
     """Return a function that starts gunicorn with these arguments, and callers; both end with the test."""
@@ -153,7 +80,7 @@ def start_gunicorn():
         server = Server(command, ROOT, environ)
         server.wait_until_it_listens()
         server.wait_for("TWILIO_AUTH_TOKEN is not set", times=workers)  # all are ready
-        started.append((server, Callers(server.port)))
+        started.append((server, Callers(server.url)))
         return started[-1]
 
     yield start
@@ -211,6 +138,23 @@ class TestReplaced:
             return waits
 
         assert within_a_second(serve)
+
+    def test_a_kept_connection(self, start_gunicorn):
+        """A proxy has some. The worker that ends says `Connection: close` on each, and waits for none."""
+        server, _ = start_gunicorn(workers=1)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
+
+        def ask():
+            connection.request("GET", "/livez")
+            with connection.getresponse() as answer:
+                assert (answer.status, answer.read()) == (200, b'{"status": "ok"}\n')
+                return answer.headers["Connection"]
+
+        with contextlib.closing(connection):
+            assert ask() is None
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: ask() == "close", every=0.1)
+            server.wait_for("Worker exiting")
 
     def test_fewer_workers(self, start_gunicorn):
         def take_one_away():
