@@ -110,6 +110,12 @@ _FOLDER = _Kind("the name of a folder", ".+", os.path.expanduser, str.isprintabl
 _PUBLIC_URL = _Kind(
     "an address such as https://example.ngrok.app", "(?i)(https?|wss?):.+|((?!://).)+", _normalise, _is_url
 )
+_NGROK_API = _Kind(
+    "an address such as http://127.0.0.1:4040, or off",
+    "(?i)http://.+|off",
+    lambda text: "off" if text.lower() == "off" else text.rstrip("/"),
+    lambda text: text == "off" or _is_url(text),
+)
 _REDIS_URLS = _Kind(
     "an address such as redis://user:password@localhost:6379/0 or rediss://..., several with commas, no "
     "blanks",
@@ -160,7 +166,10 @@ class Settings:
 
     public_url: str | None = _setting(_PUBLIC_URL)
     """The address that Twilio uses, with or without `/media`. The served TwiML names it, and signatures are
-    checked against it. Not set: the request's Host."""
+    checked against it. Not set: that of the tunnel which `NGROK_API` tells, else the request's Host."""
+    ngrok_api: str = _setting(_NGROK_API, "http://127.0.0.1:4040")
+    """While `PUBLIC_URL` is not set: the address of the agent of ngrok, which is asked for the tunnel to this
+    server, see [The tunnel](first-call.md#the-tunnel). `off`: nobody is asked."""
     dial_number: str | None = _setting(
         _Kind("a number in E.164, such as +15550123456", r"\+[1-9][0-9]{1,14}")
     )

@@ -9,6 +9,7 @@
             NotConnectedError   transcription.websocket_session   a WebSocket that could not be opened
         CallError               caller.websocket                  a call that Twilio would report as failed
         OptionError             caller.plan                       a command line that cannot be used
+        NgrokError              ngrok                             an agent of ngrok that tells no tunnels
         AudioError              caller.sound_file                 a sound file that cannot be read
         TakenOverError          audio.files                       a file that another process took over, later
         AwayError               cluster.connection                a Redis that cannot be reached, or refuses

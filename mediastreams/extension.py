@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,12 @@ from mediastreams.viewers.messages import Hello
 from mediastreams.viewers.routes import Page
 from mediastreams.viewers.viewer import LivePage, Viewers
 from mediastreams.web import metrics
-from mediastreams.web.addresses import addresses, local_url
+from mediastreams.web.addresses import local_url, to_paste, to_watch
 from mediastreams.web.call_streams import CallStreams
 from mediastreams.web.health import Health
 from mediastreams.web.index import Index
 from mediastreams.web.lateness import Lateness
+from mediastreams.web.tunnel import ForwardedHost, Watch
 from mediastreams.web.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -91,14 +93,21 @@ class MediaStreams:
         )
         self._publisher: Publisher | None = None
         self._register_consumers()
-        app.register_blueprint(Webhooks(settings, self._streams.of_calls))
+        self._webhooks = Webhooks(settings, self._streams.of_calls)
+        app.register_blueprint(self._webhooks)
         app.register_blueprint(Health(self.state, self._metrics.count))
         self._access = None if settings.page_token == "off" else Access(settings)
         self._page = self._access and Page(self._access, settings)
-        app.register_blueprint(self._page or Index(settings))
+        self._index = Index(settings)
+        app.register_blueprint(self._page or self._index)
         self._all_calls: AllCalls | None = None
         if self._access:
             self._show_calls(self._access, lines)
+        self._tunnel: Watch | None = None
+        if settings.public_url is None:
+            app.wsgi_app = ForwardedHost(app.wsgi_app, lambda: self.settings.public_url)  # type: ignore[method-assign]
+            if settings.ngrok_api != "off":
+                self._tunnel = Watch(settings, self._use_public_url)
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
@@ -118,12 +127,18 @@ class MediaStreams:
         `arguments` may say where to listen (`config.with_arguments`). None: those of the command line. A
         program with options of its own passes an empty list.
         """
-        self.settings = self.state.settings = config.with_arguments(self.settings, arguments)
-        if self._access:
-            self._access.settings = self.settings
+        self._use(config.with_arguments(self.settings, arguments))
         serve(self._app, self.state, self._announce)
         if self._console:
             self._console.close()
+
+    def _use(self, settings: Settings) -> None:
+        self.settings = self.state.settings = self._webhooks.settings = self._index.settings = settings
+        if self._access:
+            self._access.settings = settings
+
+    def _use_public_url(self, url: str | None) -> None:
+        self._use(replace(self.settings, public_url=url))
 
     def _register_consumers(self) -> None:
         settings, consumers = self.settings, self._consumers
@@ -215,6 +230,8 @@ class MediaStreams:
         """Begin what goes on beside the streams, and log what the settings ask for and the machine lacks."""
         for start in self._starts:
             start()
+        if self._tunnel and self.state.port:
+            self._tunnel.start(self.state.port)
         if not self._is_heard_by_workers:
             select.log_obstacle(self.settings)
         folder = self.settings.recordings_dir
@@ -228,13 +245,19 @@ class MediaStreams:
             finish(max(until - time.monotonic(), LEAST_SECONDS))
 
     def _announce(self, port: int) -> None:
-        settings = self.settings
-        is_text = settings.log_format == "text"
+        is_text = self.settings.log_format == "text"
+
+        def say(*lines: str) -> None:
+            for line in lines:
+                print(line, flush=True) if is_text else logger.info(line)
+
         token = self._access.token if self._access else ""
         page = self._page.path(self._app) if self._page else ""
-        listening = f"Server listening on: {local_url(settings, port)}"
-        for line in (listening, *addresses(settings, port, token, page)):
-            print(line, flush=True) if is_text else logger.info(line)
+        say(f"Server listening on: {local_url(self.settings, port)}")
+        say(*to_watch(self.settings, port, token, page))
+        if self._tunnel:
+            self._tunnel.look(port)
+        say(*to_paste(self.settings, port))
         if is_text and logger.isEnabledFor(logging.INFO):
             self._show_on_terminal()
 

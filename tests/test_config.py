@@ -25,6 +25,7 @@ class TestRead:
             log_format="text",
             log_digits="on",
             public_url=None,
+            ngrok_api="http://127.0.0.1:4040",
             dial_number=None,
             twilio_auth_token=None,
             twilio_account_sid=None,
@@ -80,6 +81,10 @@ class TestRead:
     )
     def test_public_url_is_normalised(self, value, url):
         assert Settings.read({"PUBLIC_URL": value}).public_url == url
+
+    @pytest.mark.parametrize(("value", "api"), [("http://ngrok:4040/", "http://ngrok:4040"), ("OFF", "off")])
+    def test_ngroks_agent(self, value, api):
+        assert Settings.read({"NGROK_API": value}).ngrok_api == api
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::1", "fe80::1%eth0", "my-host.example", "my_host"])
     def test_hosts(self, host):
@@ -222,6 +227,9 @@ class TestRead:
             ("PUBLIC_URL", "https://a:b", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https:a", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https://me:pw@a", "an address such as https://example.ngrok.app"),
+            ("NGROK_API", "https://127.0.0.1:4040", "an address such as http://127.0.0.1:4040, or off"),
+            ("NGROK_API", "http://me:pw@a", "an address such as http://127.0.0.1:4040, or off"),
+            ("NGROK_API", "on", "an address such as http://127.0.0.1:4040, or off"),
             ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hexadecimal digits"),
             ("PAGE_VIEWERS", "0", "a number from 1 to 1000"),
             ("MAX_STREAMS", "0", "a number from 1 to 1000000"),

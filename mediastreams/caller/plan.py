@@ -1,5 +1,6 @@
 """What to call and what is said: the command line, and the TwiML that it names, as one `Plan`."""
 
+import contextlib
 import math
 import re
 import secrets
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mediastreams import config
+from mediastreams import config, ngrok
 from mediastreams.audio import mulaw
 from mediastreams.audio.timeline import RATE
 from mediastreams.caller import SAMPLE, http, sound_file
@@ -80,6 +81,8 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
     if not call_sids:
         raise OptionError(f"--calls {options.calls}: it must be 1 or more")
     settings = config.load()
+    if options.auth_token or settings.twilio_auth_token:  # what is signed is the address of the tunnel
+        settings = ngrok.with_tunnel(settings, _own_port(options, settings))
     account = Account(
         settings.twilio_account_sid or "AC" + secrets.token_hex(16),
         options.auth_token or settings.twilio_auth_token,
@@ -225,6 +228,16 @@ def _url(options: Options, stream: StreamNoun) -> str:
     if parts.query or parts.fragment:
         print(f"Warning: Twilio drops the query string of {printable(url)}; use <Parameter>", file=sys.stderr)
     return parts._replace(query="", fragment="", path=parts.path or "/").geturl()
+
+
+def _own_port(options: Options, settings: config.Settings) -> int:
+    """Return the port of the server on this machine: that of a local address on the command line, if any."""
+    for url in (options.url, options.twiml):
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(url or "")
+            if parts.hostname in LOCAL and parts.port:
+                return parts.port
+    return settings.http_server_port
 
 
 def _own_server(settings: config.Settings) -> str:

@@ -54,6 +54,8 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         # Above MAX_STREAMS a handshake is still answered (503), and so is /healthz.
         self.worker_connections = self.state.settings.max_streams + 100
         self.state.workers = self.cfg.workers
+        address = self.sockets[0].getsockname()
+        self.state.port = address[1] if isinstance(address, tuple) else 0
         self.state.open()
         self.wsgi_handler = type("Handler", (handler_of(self.state),), {"on_request": self._count_request})
         make_server = self.server_class

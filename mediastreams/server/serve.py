@@ -30,14 +30,16 @@ def serve(app: Flask, state: ServerState, announce: Callable[[int], None]) -> No
     address = settings.http_server_host, settings.http_server_port
     server = Server(address, app, handler_class=handler_of(state), log=None, error_log=_errors)
     try:
-        server.start()
+        server.init_socket()  # who connects from now on is answered when everything has started
     except OSError as error:
         sys.exit(_cannot_listen(settings, error))
     stopping, ending = Event(), Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, lambda: (ending if stopping.is_set() else stopping).set())
-    announce(server.server_port or settings.http_server_port)
+    state.port = int(server.address[1])
+    announce(state.port)
     state.open()
+    server.start()
     gc.freeze()  # no collection looks again at what was imported
     stopping.wait()
     gevent.spawn(state.drain).link(lambda _: ending.set())

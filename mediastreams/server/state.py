@@ -35,6 +35,8 @@ class ServerState:
     """Closes the WebSockets that are no streams, and waits a moment for that: called first in a drain."""
     keeps_connections: bool = True
     """Whether a connection is kept for another request. A proxy would ask an ending server for ever."""
+    port: int = 0
+    """The port on which the server listens; 0: it does not yet, or on none."""
     workers: int = 1
     """How many processes serve together, each with a state of its own."""
 

@@ -16,10 +16,12 @@ def addresses(settings: Settings, port: int, token: str, page: str = "/") -> lis
 
     `token` is the page's; it is shown only if it is not that of the settings.
     """
-    return [*_page(settings, f"{local_url(settings, port)}{page}", token), *_to_paste(settings, port)]
+    return [*to_watch(settings, port, token, page), *to_paste(settings, port)]
 
 
-def _page(settings: Settings, url: str, token: str) -> list[str]:
+def to_watch(settings: Settings, port: int, token: str, page: str = "/") -> list[str]:
+    """Return the line that tells where the page is, if there is one; for the rest see `addresses`."""
+    url = f"{local_url(settings, port)}{page}"
     if settings.page_token == "off":
         return []
     if settings.page_token is not None:
@@ -29,14 +31,21 @@ def _page(settings: Settings, url: str, token: str) -> list[str]:
     return [f"Watch the calls at {url}#{token}"]
 
 
-def _to_paste(settings: Settings, port: int) -> list[str]:
+def to_paste(settings: Settings, port: int) -> list[str]:
+    """Return the lines that tell what to paste at Twilio; without a public address, how to be told."""
     if settings.public_url is None:
-        return [
-            f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {port}` shows"
-        ]
-    web = f"https{settings.public_url.removeprefix('wss')}"
+        how = f"run `ngrok http {port}`"
+        if settings.ngrok_api == "off":
+            how = f"set PUBLIC_URL to the address that `ngrok http {port}` shows"
+        return [f"To see what to paste at Twilio, {how}"]
+    web = web_url(settings.public_url)
     dials = "" if settings.dial_number else " (set DIAL_NUMBER to one that you can answer)"
     return [
         f"To paste into a TwiML Bin, as the Stream's url: {settings.public_url}/media",
         f"Or without a Bin, as the number's webhook: {web}/twiml/start-stream{dials}",
     ]
+
+
+def web_url(url: str) -> str:
+    """Return the https:// address beside a wss:// one."""
+    return f"https{url.removeprefix('wss')}"

@@ -20,16 +20,17 @@ class Index(Blueprint):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("index", __name__)
-        self._line = (
-            "This server receives the audio of phone calls from Twilio (Media Streams): "
-            f"its WebSocket is at {settings.public_url or ''}/media, it has no web page.\n"
-        )
+        self.settings = settings
+        """The settings; the line names their public address."""
         self.before_app_request(self._answer)
 
     def _answer(self) -> None:
         is_missing = isinstance(request.routing_exception, NotFound)
         if is_missing and request.path == "/" and request.method in ("GET", "HEAD"):
-            request.routing_exception = _Unhandled(self._line)
+            request.routing_exception = _Unhandled(
+                "This server receives the audio of phone calls from Twilio (Media Streams): "
+                f"its WebSocket is at {self.settings.public_url or ''}/media, it has no web page.\n"
+            )
 
 
 class _Unhandled(NotFound):

@@ -38,7 +38,8 @@ class Webhooks(Blueprint):
     def __init__(self, settings: Settings, streams: CallStreams | None = None) -> None:
         """Make them; `streams` tells how those of each call went. None: of none it is known."""
         super().__init__("webhooks", __name__)
-        self._settings = settings
+        self.settings = settings
+        """The settings; the addresses are those of their public address."""
         self._streams = streams or CallStreams()
         self.before_request(self._check)
         self.add_url_rule("/twiml/<name>", view_func=self.twiml, methods=["GET", "POST"])
@@ -55,10 +56,10 @@ class Webhooks(Blueprint):
         path = documents.get(name.removesuffix(".xml"))
         if path is None:
             raise refusal(404, f"There is no such TwiML document; there are: {', '.join(documents)}.")
-        base = self._settings.public_url or f"ws{self._origin().removeprefix('http')}"
+        base = self.settings.public_url or f"ws{self._origin().removeprefix('http')}"
         try:
             document = self._next(twiml.load(str(path)), path.name)
-            document = twiml.address(document, path.name, base, self._settings.dial_number)
+            document = twiml.address(document, path.name, base, self.settings.dial_number)
         except twiml.TwimlError as error:
             logger.error("TwiML cannot be served: %s", error)
             raise refusal(500, "This TwiML document is broken; the log says how.") from None
@@ -111,7 +112,7 @@ class Webhooks(Blueprint):
     def _check(self) -> None:
         if (request.content_length or 0) > MAX_BYTES:
             raise self._refuse(413, "too large", f"A webhook has {MAX_BYTES} bytes at most.")
-        seconds = self._settings.start_timeout
+        seconds = self.settings.start_timeout
         try:
             with gevent.Timeout(seconds, TimeoutError()):
                 form = request.form.to_dict(flat=False)
@@ -119,7 +120,7 @@ class Webhooks(Blueprint):
             raise self._refuse(408, "timeout", f"The request was not whole within {seconds:g} s.") from None
         except OSError:  # of gevent: the peer has gone before the end of the body
             raise self._refuse(400, "malformed", "The body of the request was cut off.") from None
-        token = self._settings.twilio_auth_token
+        token = self.settings.twilio_auth_token
         if token is None:
             return
         if why := signature.fault(token, self._urls(), request.headers.get("X-Twilio-Signature"), form):
@@ -128,8 +129,8 @@ class Webhooks(Blueprint):
 
     def _urls(self) -> list[str]:
         """Return the URLs that Twilio may have signed."""
-        if self._settings.public_url:
-            origins = [f"https{self._settings.public_url.removeprefix('wss')}"]
+        if self.settings.public_url:
+            origins = [f"https{self.settings.public_url.removeprefix('wss')}"]
         else:
             host = self._origin().partition("://")[2]
             origins = [f"https://{host}", f"http://{host}"]

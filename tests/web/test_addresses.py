@@ -75,6 +75,12 @@ def test_with_a_number_to_dial(start_server):
 
 def test_how_to_be_told(server):
     server.stop()
+    assert server.lines[2] == f"To see what to paste at Twilio, run `ngrok http {server.port}`"
+
+
+def test_how_to_be_told_where_ngrok_is_not_asked(start_server):
+    server = start_server(NGROK_API="off")
+    server.stop()
     assert server.lines[2] == (
         f"To see what to paste at Twilio, set PUBLIC_URL to the address that `ngrok http {server.port}` shows"
     )

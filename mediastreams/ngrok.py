@@ -1,0 +1,106 @@
+"""ngrok's agent on this machine: asks it for the public address of a port.
+
+Source: https://ngrok.com/docs/agent/api/#list-tunnels
+"""
+
+import http.client
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mediastreams.config import SettingError, Settings
+from mediastreams.exceptions import MediaStreamsError
+
+SECONDS = 1.0  # for the connection, and for each read
+_MAX_BYTES = 65536  # of an answer; a tunnel has about 500
+
+
+class NgrokError(MediaStreamsError):
+    """There is no agent that tells its tunnels; the sentence says why."""
+
+
+class _Config(msgspec.Struct):
+    addr: str = ""
+
+
+class Tunnel(msgspec.Struct):
+    """One of an agent's tunnels."""
+
+    public_url: str = ""
+    """Its address, such as https://example.ngrok.app."""
+    config: _Config = msgspec.field(default_factory=_Config)
+
+    @property
+    def port(self) -> int | None:
+        """The port to which it forwards plain HTTP; None where it does not."""
+        address = self.config.addr
+        if address.isascii() and address.isdigit():
+            address = f"localhost:{address}"
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            return (parts.port or 80) if parts.scheme == "http" else None
+        except ValueError:
+            return None
+
+    @property
+    def wss_url(self) -> str | None:
+        """The address as `Settings.public_url` has it; None where it is not one of https."""
+        if not self.public_url.startswith("https://"):
+            return None
+        try:
+            return Settings.read({"PUBLIC_URL": self.public_url}).public_url
+        except SettingError:
+            return None
+
+
+class _Answer(msgspec.Struct):
+    tunnels: list[Tunnel]
+
+
+def tunnels(api: str, connect: Callable[..., Any] = socket.create_connection) -> list[Tunnel]:
+    """Return the tunnels of the agent at `api`, such as http://127.0.0.1:4040.
+
+    `connect` makes the socket, from its address and its timeout. Raises `TimeoutError`, or `NgrokError`.
+    """
+    parts = urlsplit(api)
+    host, port = parts.hostname or "", parts.port or 80
+    connection = http.client.HTTPConnection(host, port)
+    headers = {"Accept": "application/json", "Connection": "close"}
+    try:
+        connection.sock = connect((host, port), SECONDS)
+        connection.request("GET", f"{parts.path}/api/tunnels", headers=headers)
+        body = connection.getresponse().read(_MAX_BYTES)
+        return msgspec.json.decode(body, type=_Answer).tunnels
+    except TimeoutError:
+        raise
+    except ConnectionRefusedError:
+        raise NgrokError(f"no ngrok runs at {api}") from None
+    except OSError as error:
+        raise NgrokError(f"{api} cannot be asked: {error.strerror or error}") from None
+    except (http.client.HTTPException, msgspec.MsgspecError, UnicodeError):
+        raise NgrokError(f"what runs at {api} is not ngrok's agent") from None
+    finally:
+        connection.close()
+
+
+def urls(tunnels: list[Tunnel], port: int) -> list[str]:
+    """Return the wss:// addresses of the tunnels to `port`."""
+    return [tunnel.wss_url for tunnel in tunnels if tunnel.wss_url and tunnel.port == port]
+
+
+def with_tunnel(settings: Settings, port: int) -> Settings:
+    """Return `settings`; where they have no `public_url`, with that of the tunnel to `port`, if there is one.
+
+    For programs beside the server: it waits for the agent.
+    """
+    if settings.public_url is not None or settings.ngrok_api == "off":
+        return settings
+    try:
+        found = urls(tunnels(settings.ngrok_api), port)
+    except (NgrokError, TimeoutError):
+        return settings
+    return replace(settings, public_url=found[0]) if found else settings
