@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.cluster import RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
+from mediastreams.cluster.connection import is_refusal
 from mediastreams.cluster.entries import CALLS, TAKEOVERS
 from mediastreams.text import printable
 
@@ -51,7 +52,10 @@ def groups(client: Redis) -> dict[str, Group]:
             )
             for group in client.xinfo_groups(CALLS)[:_MAX_GROUPS]
         }
-    except (ResponseError, ValueError):  # nobody has made a group yet, or the user may not ask
+    except ValueError:  # somebody else has written there
+        return {}
+    except ResponseError as error:  # nobody has made a group yet, or the user may not ask
+        _raise_if_away(error)
         return {}
 
 
@@ -68,7 +72,8 @@ def warn_of_policy(client: Any, name: str) -> None:
     options = {"target_nodes": RedisCluster.ALL_NODES} if isinstance(client, RedisCluster) else {}
     try:
         told = client.info("memory", **options)
-    except ResponseError:
+    except ResponseError as error:  # the user may not ask
+        _raise_if_away(error)
         return
     for node, memory in told.items() if options else [(name, told)]:
         policy = memory.get("maxmemory_policy", "noeviction")
@@ -79,3 +84,8 @@ def warn_of_policy(client: Any, name: str) -> None:
                 node,
                 printable(str(policy)),
             )
+
+
+def _raise_if_away(error: ResponseError) -> None:
+    if is_refusal(error) and not isinstance(error, NoPermissionError):
+        raise error
