@@ -58,7 +58,7 @@ def test_it_needs_nothing_of_the_server():
     )
     assert (
         run("-c", show).stdout
-        == "set()\n['audio', 'caller', 'client', 'config', 'exceptions', 'protocol', 'text']\n"
+        == "set()\n['audio', 'caller', 'client', 'config', 'exceptions', 'ngrok', 'protocol', 'text']\n"
     )
 
 
