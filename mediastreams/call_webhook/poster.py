@@ -6,6 +6,7 @@ account is posted again, under the same id.
 """
 
 import http
+import importlib
 import logging
 import random
 import sys
@@ -15,6 +16,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+from gevent import get_hub
 from gevent import sleep as let_others_run
 from gevent.monkey import get_original
 
@@ -100,6 +102,11 @@ class CallWebhook:
             if self._has_started:
                 return
             self._has_started = True
+        # What the first connection imports. Where gevent has patched the locks of imports, this thread and
+        # the others have waited for each other for ever.
+        importlib.import_module("encodings.idna")
+        _ = get_hub().resolver
+        httpx.Client(verify=tls_context(), trust_env=False).close()
         if why := unusable(str(self._spool.folder)):
             self._log_fault(why)
         for _ in range(THREADS):
