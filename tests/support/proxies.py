@@ -51,6 +51,9 @@ def _change(name, changes):
 class Proxy:
     """A proxy that runs, with a certificate for "localhost" of an authority of its own."""
 
+    keeps_what_connects = True
+    """Whether a reload loses no connection whose TLS handshake is under way."""
+
     def __init__(self, folder, ports):
         """Start it in front of the servers at two ports."""
         self.port = free_port()
@@ -137,6 +140,9 @@ class HAProxy(Proxy):
 
 class Caddy(Proxy):
     """`deploy/Caddyfile`."""
+
+    # Go's server closes a connection whose first request comes when its end has begun.
+    keeps_what_connects = False
 
     def _write(self):
         tls = f"https://localhost:{self.port} {{\n\ttls {self._folder}/chain.pem {self._folder}/key.pem"
