@@ -7,6 +7,7 @@ the host of the URL alone.
 import asyncio
 import contextlib
 import functools
+import importlib
 import logging
 import os
 import socket
@@ -125,6 +126,20 @@ async def read_at_most(max_bytes: int, parts: AsyncIterator[bytes]) -> bytes:
         if len(data) > max_bytes:
             break
     return data[: max_bytes + 1]
+
+
+def prepare_threads(*modules: str) -> None:
+    """Import what the first connection of a thread would import, and these modules; before the thread starts.
+
+    Under gunicorn gevent has patched the locks of imports: there two threads that import at once have waited
+    for each other for ever. Elsewhere it does nothing.
+    """
+    from gevent import get_hub, monkey  # what connects without gevent need not have it
+
+    if monkey.is_module_patched("threading"):
+        for module in ("encodings.idna", *modules):
+            importlib.import_module(module)
+        _ = get_hub().resolver
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

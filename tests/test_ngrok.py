@@ -1,10 +1,8 @@
 """What ngrok's agent is asked, and what is made of its answers."""
 
-import socket
-import threading
-
 import pytest
 from support.ngrok import Agent
+from support.strangers import answering
 
 from mediastreams import ngrok
 from mediastreams.config import Settings
@@ -79,19 +77,11 @@ def test_an_answer_without_end_is_not_read(agent):
 
 
 def test_what_does_not_speak_http():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer():
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(ngrok.NgrokError, match="is not ngrok's agent"):
-            ngrok.tunnels(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        thread.join()
+    with (
+        answering(b"SSH-2.0-OpenSSH_9.2\r\n") as port,
+        pytest.raises(ngrok.NgrokError, match="is not ngrok's agent"),
+    ):
+        ngrok.tunnels(f"http://127.0.0.1:{port}")
 
 
 def test_nobody_is_there():

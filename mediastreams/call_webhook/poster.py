@@ -6,7 +6,6 @@ account is posted again, under the same id.
 """
 
 import http
-import importlib
 import logging
 import random
 import sys
@@ -16,14 +15,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
-from gevent import get_hub
 from gevent import sleep as let_others_run
 from gevent.monkey import get_original
 
 from mediastreams.audio.files import unusable
 from mediastreams.call_webhook import signature
 from mediastreams.call_webhook.spool import Spool
-from mediastreams.client import causes, tls_context, why_not_connected
+from mediastreams.client import causes, prepare_threads, tls_context, why_not_connected
 from mediastreams.config import Settings, __version__
 from mediastreams.exceptions import MediaStreamsError
 from mediastreams.text import printable
@@ -102,11 +100,7 @@ class CallWebhook:
             if self._has_started:
                 return
             self._has_started = True
-        # What the first connection imports. Where gevent has patched the locks of imports, this thread and
-        # the others have waited for each other for ever.
-        importlib.import_module("encodings.idna")
-        _ = get_hub().resolver
-        httpx.Client(verify=tls_context(), trust_env=False).close()
+        prepare_threads("httpcore")
         if why := unusable(str(self._spool.folder)):
             self._log_fault(why)
         for _ in range(THREADS):

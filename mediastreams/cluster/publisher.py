@@ -4,7 +4,6 @@ The server's thread encodes what comes of a stream, and a sender takes it from t
 of its own. So a call never waits for Redis.
 """
 
-import importlib
 import logging
 import os
 import re
@@ -17,19 +16,19 @@ from functools import partial
 import gevent
 from gevent.monkey import get_original
 
+from mediastreams.client import prepare_threads
 from mediastreams.cluster.connection import Shards
 from mediastreams.cluster.entries import Announced, encode
 from mediastreams.cluster.figures import Figures
 from mediastreams.cluster.outbox import Outbox
 from mediastreams.cluster.publication import Publication
 from mediastreams.cluster.sender import Sender
-from mediastreams.protocol.messages import Start
+from mediastreams.protocol.messages import STREAM_SID, Start
 from mediastreams.streams.stream import Stream
 from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
-_STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _POLL_SECONDS = 0.02
 _AWAY_SECONDS = 5.0  # that the end of the server waits for a Redis to come back
 
@@ -58,6 +57,7 @@ class Publisher:
         self._window = window
         self._idle_timeout = idle_timeout
         self._server: str | None = None
+        self._has_started = False
         self._senders = {
             shard: Sender(shard, window, on_done=self._forget, on_figures=on_figures) for shard in shards.all
         }
@@ -76,18 +76,17 @@ class Publisher:
 
     def start(self) -> None:
         """Connect to Redis; does nothing where it has. For the server's thread, not before gunicorn forks."""
-        # What the first connection imports. Where gevent has patched the locks of imports, this thread and
-        # the senders' have waited for each other for ever.
-        importlib.import_module("encodings.idna")
-        _ = gevent.get_hub().resolver
-        with self._lock:
-            for sender in self._senders.values():
-                sender.start()
+        if self._has_started:
+            return
+        self._has_started = True
+        prepare_threads()
+        for sender in self._senders.values():
+            sender.start()
 
     def begin(self, stream: Stream, message: Start) -> Publication | None:
         """Announce a stream's call and return what publishes it; None where it is not published."""
         sid = message.stream_sid
-        if not _STREAM_SID.fullmatch(sid):
+        if not STREAM_SID.fullmatch(sid):
             logger.warning("Stream %s: not published, its SID is not MZ and 32 digits", stream.name)
             return None
         if sid in self._publications:

@@ -79,18 +79,16 @@ class Sender:
         self._has_doubts = False  # there are outboxes that are doubtful
         self._ended: deque[tuple[float, bytes]] = deque()  # announcements, and when they are deleted
         self._latest = b"0-0"  # the id of an entry, and so the time on Redis's clock
-        self._middle = _middle(0)  # of that command
+        self._middle = _middle(0)  # of the command that puts an entry in
         self._sent = self._told_sent = 0
         self._dropped = self._told_dropped = 0.0  # `_dropped` is that of calls that are done
         self._figures_at = self._trim_at = 0.0
         self._keep_until = 0.0
-        self._is_checked = self._has_started = self._is_ending = self._has_failed = False
+        self._is_checked = self._is_ending = self._has_failed = False
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
-        if not self._has_started:
-            self._has_started = True
-            get_original("_thread", "start_new_thread")(self._run, ())
+        """Start the thread."""
+        get_original("_thread", "start_new_thread")(self._run, ())
 
     def end(self) -> None:
         """Let the thread end."""

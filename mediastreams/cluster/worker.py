@@ -94,7 +94,7 @@ class Loop:
             except AwayError:
                 self._was_away = True
             except ResponseError as error:  # such as a key of another type
-                self._note_fault(printable(_answer(error)))
+                self._note_fault(printable(str(error)))
             except Exception as error:
                 if repr(error) != self._fault:
                     self._fault = repr(error)
@@ -210,8 +210,9 @@ class Loop:
                         pipeline.xadd(key, encode(words), maxlen=_MAX_WORDS, approximate=True)
                     pipeline.expire(key, _WORDS_KEPT_SECONDS)
                 answers: list[Any] = pipeline.execute(raise_on_error=False)
-            if refusal := next((each for each in answers if _is_refused(each)), None):
-                raise refusal
+            for answer in answers:
+                if isinstance(answer, ResponseError) and is_refusal(answer):
+                    raise answer
             return answers
 
         answers = iter(self._shard.run(send))
@@ -221,7 +222,7 @@ class Loop:
             errors = [each for each in itertools.islice(answers, count + 1) if isinstance(each, Exception)]
             if errors:
                 key = words_key(job.lease.announced.server)
-                self._note_fault(f"words for {printable(key)}: {printable(_answer(errors[0]))}")
+                self._note_fault(f"words for {printable(key)}: {printable(str(errors[0]))}")
 
     def _run_jobs(self) -> None:
         for id, job in list(self.jobs.items()):
@@ -242,15 +243,6 @@ def _order(id: bytes) -> tuple[int, int]:
     """Return what puts IDs of entries in their order."""
     milliseconds, _, number = id.partition(b"-")
     return int(milliseconds), int(number or 0)
-
-
-def _is_refused(answer: Any) -> bool:
-    return isinstance(answer, ResponseError) and is_refusal(answer)
-
-
-def _answer(error: Exception) -> str:
-    """Return what Redis has answered; redis-py puts the command before it, with what was to be sent."""
-    return str(error).rpartition("of pipeline caused error: ")[2]
 
 
 class Worker:

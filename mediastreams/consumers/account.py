@@ -1,7 +1,6 @@
 """The account of a recording: what its JSON file tells of the call, and what is noted for it meanwhile."""
 
 import json
-import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +12,11 @@ from msgspec import Struct
 from mediastreams.audio.files import replace_text
 from mediastreams.audio.timeline import TrackTimeline
 from mediastreams.consumers.recording_files import RecordingFiles
-from mediastreams.protocol.messages import Dtmf, Mark, Track
+from mediastreams.protocol.messages import STREAM_SID, Dtmf, Mark, Track
 from mediastreams.protocol.twiml import RESUMES
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 
-STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
 _MAX_NOTED = 1000  # keys, and marks
 _MAX_LENGTH = 200  # characters of each
 

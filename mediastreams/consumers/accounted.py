@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mediastreams.consumers.account import STREAM_SID, Account
+from mediastreams.consumers.account import Account
 from mediastreams.consumers.base import Consumer
 from mediastreams.consumers.recording_files import RecordingFiles
-from mediastreams.protocol.messages import Dtmf, Mark, Start
+from mediastreams.protocol.messages import STREAM_SID, Dtmf, Mark, Start
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
 

@@ -25,11 +25,11 @@ from msgspec import Struct
 
 from mediastreams.audio.files import TakenOverError
 from mediastreams.audio.wav import Written
-from mediastreams.consumers.account import STREAM_SID, Continued, name_successor
+from mediastreams.consumers.account import Continued, name_successor
 from mediastreams.consumers.accounted import Accounted, OnAccount
 from mediastreams.consumers.base import Checkpoint
 from mediastreams.consumers.recording_files import Number
-from mediastreams.protocol.messages import Media, Start, Track
+from mediastreams.protocol.messages import STREAM_SID, Media, Start, Track
 from mediastreams.streams.pauses import Pause, Pauses
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import webvtt

@@ -25,6 +25,9 @@ Track = Literal["inbound", "outbound"]
 # Twilio counts from 0 or 1; 64 bits keep what a peer invents within what a file format can hold.
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
+STREAM_SID = re.compile("MZ[0-9a-fA-F]{32}")
+"""A `streamSid` of Twilio's: where it names a file or a key, a peer's own is not taken."""
+
 _encode = msgspec.json.Encoder().encode
 _NUMBERS_AS_STRINGS = ("sequenceNumber", "chunk", "timestamp")
 _MAX_EVENT = 64

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mediastreams.audio.files import replace_text
 from mediastreams.streams.stream import Stream
 
 _KEPT_SECONDS = 3600.0
@@ -80,11 +81,9 @@ class CallStreams:
         if self._folder is None:
             self._streams[call_sid] = time.time(), stream
             return
-        draft = self._folder / f"{call_sid}.part"
         with contextlib.suppress(OSError):  # without room a call is resumed once too often
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            draft.write_text(json.dumps(asdict(stream)))
-            draft.replace(self._folder / call_sid)
+            replace_text(self._folder / call_sid, json.dumps(asdict(stream)))
 
     def _purge(self) -> None:
         oldest = time.time() - _KEPT_SECONDS

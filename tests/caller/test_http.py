@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import pytest
 from support.server import TOKEN
+from support.strangers import answering
 from twilio.request_validator import RequestValidator
 
 from mediastreams.caller import http
@@ -163,22 +163,8 @@ def test_no_proxy_is_asked(web, monkeypatch):
 
 
 def test_an_answer_that_is_not_http():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer():
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(65536):  # what is unread at the close would reset the connection
-                    pass
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(CallError) as caught:
-            ask(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
-        thread.join()
+    with answering(b"SSH-2.0-OpenSSH_9.2\r\n") as port, pytest.raises(CallError) as caught:
+        ask(f"http://127.0.0.1:{port}/a")
     assert caught.value.code == 11200
     assert "/a was not answered with HTTP: " in str(caught.value)
 

@@ -1,13 +1,13 @@
 """The connection to a Redis that is there, away, full, or none."""
 
 import logging
-import socket
 import threading
 import time
 
 import pytest
 from redis.exceptions import ResponseError
 from support.redis import free_port
+from support.strangers import answering
 from support.streams import warnings
 
 from mediastreams.cluster import connection
@@ -154,21 +154,10 @@ class TestShard:
         assert "is away: command not allowed when used memory > 'maxmemory'" in line
 
     def test_what_is_no_redis(self, caplog):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-
-            def answer():
-                peer, _ = listener.accept()
-                with peer:
-                    peer.recv(1000)
-                    peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                    peer.recv(1000)
-
-            thread = threading.Thread(target=answer)
-            thread.start()
-            shard = Shard(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+        with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+            shard = Shard(f"redis://127.0.0.1:{port}/0")
             with pytest.raises(AwayError):
                 shard.run(ping)
-            thread.join()
         (line,) = warnings(caplog)
         assert line.startswith(f"Redis {shard.name} is away: ")
 

@@ -1,6 +1,7 @@
 """What waits for Redis, and what is dropped when it waits for too long."""
 
 import pytest
+from support.clock import Clock
 from support.streams import SID, FakeConnection, start
 
 from mediastreams.cluster import outbox as module
@@ -33,15 +34,7 @@ def taken(outbox, most=4):
 
 @pytest.fixture
 def clock(monkeypatch):
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return Clock.of(module, monkeypatch)
 
 
 class TestTaking:

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from support.clock import Clock
 from support.consumers import mark
 from support.server import SECONDS
 from support.streams import SID, FakeConnection, dtmf, media, start, stop, warnings
@@ -129,14 +130,7 @@ class TestEntries:
         assert entry.items[0] == PausesItem([(160, 320)])
 
     def test_the_numbers_come_once_a_second(self, published, monkeypatch):
-        class Clock:
-            now = 1000.0
-
-            def monotonic(self):
-                return self.now
-
-        clock = Clock()
-        monkeypatch.setattr(module, "time", clock)
+        clock = Clock.of(module, monkeypatch)
         told = []
         for n in range(11):
             published.put(media(2 + n, 20 * n))

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.clock import Clock
 
 from mediastreams.protocol.messages import MediaFormat, SendClear, SendMark, SendMedia, parse_sent
 from mediastreams.streams import playback
@@ -20,17 +21,7 @@ def sent():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes when it is told to."""
-
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
-    monkeypatch.setattr(playback, "time", clock)
-    return clock
+    return Clock.of(playback, monkeypatch)
 
 
 @pytest.fixture

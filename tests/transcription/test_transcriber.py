@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 import pytest
+from support.clock import Clock
 from support.streams import SID, FakeConnection, media, start
 
 from mediastreams.cluster.entries import Announced, MediaItem, StateItem, TrackState
@@ -247,14 +248,7 @@ class TestMetrics:
     """What is published for `metrics`."""
 
     def test_a_final_text_has_its_lag(self, call, monkeypatch):
-        class Clock:
-            now = 1000.0
-
-            def monotonic(self):
-                return self.now
-
-        clock = Clock()
-        monkeypatch.setattr(process_engine, "time", clock)
+        clock = Clock.of(process_engine, monkeypatch)
         for n in range(100):
             call.say(20 * n)
             clock.now += 0.02

@@ -3,6 +3,7 @@
 import gevent
 import pytest
 from gevent.event import Event
+from support.clock import Clock
 from support.server import wait_until
 
 from mediastreams.viewers import answers as module
@@ -189,14 +190,7 @@ class TestHowMuchWaits:
 class TestTime:
     @pytest.fixture
     def clock(self, monkeypatch):
-        class Clock:
-            now = 1000.0
-
-            def monotonic(self):
-                return self.now
-
-        monkeypatch.setattr(module, "time", Clock())
-        return module.time
+        return Clock.of(module, monkeypatch)
 
     def test_who_is_silent_is_forgotten(self, answers, clock):
         answers.note(ask("b", shown=["own/1"]))

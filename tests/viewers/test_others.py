@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from support.clock import Clock
 
 from mediastreams.viewers import others as module
 from mediastreams.viewers.messages import (
@@ -26,21 +27,9 @@ def row(id, **fields):
     return msgspec.structs.replace(made, **fields)
 
 
-class Clock:
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-    def time(self):
-        return self.now + 1e9
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return Clock.of(module, monkeypatch)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What `/metrics` shows as the lateness of handling."""
 
 import pytest
+from support.clock import Clock
 
 from mediastreams.web import lateness as module
 from mediastreams.web.lateness import Lateness
@@ -8,15 +9,7 @@ from mediastreams.web.lateness import Lateness
 
 @pytest.fixture
 def clock(monkeypatch):
-    class Clock:
-        now = 5000.0
-
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+    return Clock.of(module, monkeypatch, 5000.0)
 
 
 def test_it_is_later_than_the_earliest(clock):
