@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import ssl
+import threading
 import time
 
 import pytest
@@ -35,9 +36,16 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def start(tmp_path, quick, caplog):
-    """Return a function that makes a webhook and starts it; each ends with the test."""
+def start(tmp_path, quick, caplog, monkeypatch):
+    """Return a function that makes a webhook and starts it; each ends with the test, and what it logs."""
     caplog.set_level(logging.INFO)
+    threads = []
+
+    def start_new_thread(work, args):
+        threads.append(threading.Thread(target=work, args=args, daemon=True))
+        threads[-1].start()
+
+    monkeypatch.setattr(poster, "_start_new_thread", start_new_thread)
     with contextlib.ExitStack() as stack:
 
         def start(url, folder=tmp_path / "spool"):
@@ -47,6 +55,9 @@ def start(tmp_path, quick, caplog):
             return webhook
 
         yield start
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
 
 
 def files(tmp_path):
