@@ -351,6 +351,7 @@ GARBAGE = [
 def test_what_is_no_message_is_dropped_and_logged_once(one, other, redis_server):
     with Page(other) as page, redis_server.client() as client:
         page.wait_for("calls")
+        wait_until(lambda: listeners(redis_server, ASK) == 2 and listeners(redis_server, TELL) == 1)
         for channel in (ASK, TELL):
             for data in GARBAGE:
                 client.publish(channel, data)
