@@ -5,7 +5,12 @@ from importlib import import_module
 import click
 
 # The module that has a command of that name.
-_COMMANDS = {"call": "mediastreams.caller.__main__", "work": "mediastreams.cluster.__main__"}
+_COMMANDS = {
+    "call": "mediastreams.caller.__main__",
+    "dial": "mediastreams.rest.dial",
+    "number": "mediastreams.rest.number",
+    "work": "mediastreams.cluster.__main__",
+}
 
 
 class _Commands(click.Group):

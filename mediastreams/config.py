@@ -77,6 +77,12 @@ def _is_url(text: str) -> bool:
     return bool(parts.hostname) and "@" not in parts.netloc
 
 
+def _is_safe_url(text: str) -> bool:
+    """Return whether a secret may be sent there: with TLS, or on this machine."""
+    parts = urlsplit(text)
+    return _is_url(text) and (parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1"))
+
+
 _TLS_OPTION = (
     "(ssl_(ca_certs|ca_path|certfile|keyfile)=[^&@]+|ssl_cert_reqs=(none|optional|required)"
     "|ssl_check_hostname=(true|false))"
@@ -124,6 +130,10 @@ _REDIS_URLS = _Kind(
 )
 _ENDPOINT = _Kind(
     "an address that begins with https://", "(?i)https?:.+", lambda url: url.rstrip("/"), _is_url
+)
+
+_API_URL = _Kind(
+    "an address that begins with https://", "(?i)https?:.+", lambda url: url.rstrip("/"), _is_safe_url
 )
 
 
@@ -179,6 +189,19 @@ class Settings:
     accepted, others get 403. Not set: all are accepted."""
     twilio_account_sid: str | None = _setting(_Kind("AC and 32 hexadecimal digits", "AC[0-9a-fA-F]{32}"))
     """The SID of your account: a stream of another is closed with 1008. Not set: all are accepted."""
+    twilio_api_key: str | None = _setting(_Kind("SK and 32 hexadecimal digits", "SK[0-9a-fA-F]{32}"))
+    """The SID of an API key of your account, which the commands `number` and `dial` use in place of the
+    auth token, see [The account](first-call.md#the-account)."""
+    twilio_api_secret: str | None = _setting(
+        _token("the secret of that key"), second_name="TWILIO_API_KEY_SECRET", secret=True
+    )
+    """The secret of that API key."""
+    twilio_region: str | None = _setting(_Kind("the name of a region, such as ie1", "[a-z0-9-]+"))
+    """The region of Twilio that the commands ask. Not set: that of the United States."""
+    twilio_edge: str | None = _setting(_Kind("the name of an edge location, such as dublin", "[a-z0-9-]+"))
+    """The edge location through which the commands reach that region. Not set: Twilio chooses."""
+    twilio_api_url: str | None = _setting(_API_URL)
+    """The address of the REST API that the commands ask. Not set: Twilio's, of region and edge."""
 
     page_token: str | None = _setting(
         _Kind(

@@ -10,6 +10,7 @@
         CallError               caller.websocket                  a call that Twilio would report as failed
         OptionError             caller.plan                       a command line that cannot be used
         NgrokError              ngrok                             an agent of ngrok that tells no tunnels
+        ApiError                rest.api                          what Twilio's REST API refuses
         AudioError              caller.sound_file                 a sound file that cannot be read
         TakenOverError          audio.files                       a file that another process took over, later
         AwayError               cluster.connection                a Redis that cannot be reached, or refuses

@@ -29,6 +29,11 @@ class TestRead:
             dial_number=None,
             twilio_auth_token=None,
             twilio_account_sid=None,
+            twilio_api_key=None,
+            twilio_api_secret=None,
+            twilio_region=None,
+            twilio_edge=None,
+            twilio_api_url=None,
             page_token=None,
             page_viewers=20,
             max_streams=1000,
@@ -146,6 +151,7 @@ class TestRead:
 
     def test_no_key_is_shown(self):
         secrets = [
+            "TWILIO_API_SECRET",
             "PAGE_TOKEN",
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
@@ -231,6 +237,10 @@ class TestRead:
             ("NGROK_API", "http://me:pw@a", "an address such as http://127.0.0.1:4040, or off"),
             ("NGROK_API", "on", "an address such as http://127.0.0.1:4040, or off"),
             ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hexadecimal digits"),
+            ("TWILIO_API_KEY", "AC" + "1" * 32, "SK and 32 hexadecimal digits"),
+            ("TWILIO_REGION", "ie1.evil", "the name of a region, such as ie1"),
+            ("TWILIO_EDGE", "dublin/", "the name of an edge location, such as dublin"),
+            ("TWILIO_API_URL", "http://example.com", "an address that begins with https://"),
             ("PAGE_VIEWERS", "0", "a number from 1 to 1000"),
             ("MAX_STREAMS", "0", "a number from 1 to 1000000"),
             ("MAX_MESSAGE_BYTES", "64k", "a number of bytes from 1024 to 1073741824"),

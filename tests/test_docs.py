@@ -42,6 +42,8 @@ COMMANDS = {
         "The picture of the terminal",
     ): "needs rich, which draws the picture, and the recogniser",
     ("docs/call-webhook.md", "Set it up"): "tests/call_webhook/test_docs.py",
+    ("docs/first-call.md", "The number"): "tests/rest/test_number.py",
+    ("docs/first-call.md", "A call to your phone"): "tests/rest/test_dial.py",
     ("docs/redis.md", "Start it"): "tests/cluster/test_redis_page.py",
     ("docs/redis.md", "Your own consumer"): "tests/cluster/test_redis_page.py",
     (

@@ -13,7 +13,7 @@ def test_call_is_the_simulated_caller(server):
 def test_the_commands_are_listed():
     result = run("-m", "mediastreams", "--help")
     assert result.returncode == 0
-    assert "  call  Call a Media Streams server as Twilio does, without a phone.\n" in result.stdout
+    assert "  call    Call a Media Streams server as Twilio does, without a phone.\n" in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [["nope"], ["call", "--nope"]])

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +15,7 @@ from functools import partial
 import pytest
 from support.calls import CAPTURED
 from support.markdown import Document
+from support.ngrok import Agent
 from support.server import ROOT, SECONDS, TOKEN, Server, environment, run_caller, sounds_like
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -30,7 +32,7 @@ MAX_LINES = 240
 (IMPORT,) = README.blocks("You have the tutorial's app.py already? Change one import", "diff")
 CALL, HELP = README.blocks("Call it without a phone", "sh")
 CALLER, CONSOLE = README.blocks("Call it without a phone", "")
-_, _, SETTINGS = README.blocks("Call it with your phone", "")
+SETTINGS, _, _ = README.blocks("Call it with your phone", "")
 TRANSCRIBE, BOTH = README.blocks("Live transcripts", "sh")
 (SAID,) = README.blocks("Live transcripts", "")
 (RECORD,) = README.blocks("Recording", "sh")
@@ -161,9 +163,14 @@ def test_the_commands_from_first_to_last(checkout, tmp_path):
 def test_the_settings_to_begin_with_are_used(checkout, tmp_path):
     with open(tmp_path / ".env", "w") as file:
         print(SETTINGS, file=file)
-    environ = {**environment(), "PYTHONPATH": str(ROOT), "HTTP_SERVER_PORT": "0"}
-    with serving(f"{sys.executable} {ROOT / 'app.py'}", tmp_path, environ) as server:
-        server.wait_for(re.escape("https://example.ngrok.app/twiml/start-stream"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with Agent(("https://example.ngrok.app", f"http://localhost:{port}")) as agent:
+        environ = {"PYTHONPATH": str(ROOT), "HTTP_SERVER_PORT": str(port), "NGROK_API": agent.url}
+        command = f"{sys.executable} {ROOT / 'app.py'}"
+        with serving(command, tmp_path, {**environment(), **environ}) as server:
+            server.wait_for(r"as the number's webhook: https://example\.ngrok\.app/twiml/start-stream$")
+            assert "TWILIO_AUTH_TOKEN is not set" not in server.stop()
 
 
 def test_a_json_line_is_as_shown(start_server):

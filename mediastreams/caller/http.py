@@ -21,6 +21,7 @@ TIMEOUT = 15  # seconds for a request with its redirects, as Twilio has
 MAX_BYTES = 65536  # of a TwiML document
 _TWIML_TYPES = ("text/xml", "application/xml", "text/html")
 _MAX_REDIRECTS = 10
+_FROM, _TO = "+15550100001", "+15550100002"  # numbers of fiction
 _MAX_SHOWN = 200  # bytes of an explanation
 _HEADERS = {
     "User-Agent": "TwilioProxy/1.1",
@@ -28,6 +29,21 @@ _HEADERS = {
     "Accept-Encoding": "identity",  # so that the bound is one of what is held in memory too
     "Connection": "close",
 }
+
+
+def call_form(account_sid: str, call_sid: str) -> dict[str, str]:
+    """Return the form that describes a call to a webhook."""
+    return {
+        "AccountSid": account_sid,
+        "ApiVersion": "2010-04-01",
+        "CallSid": call_sid,
+        "CallStatus": "ringing",
+        "Called": _TO,
+        "Caller": _FROM,
+        "Direction": "inbound",
+        "From": _FROM,
+        "To": _TO,
+    }
 
 
 async def twiml(url: str, form: Mapping[str, str], account: Account) -> bytes:

@@ -22,7 +22,6 @@ from mediastreams.protocol.twiml import StreamNoun
 from mediastreams.text import printable
 
 CHUNK_MS = 20
-_FROM, _TO = "+15550100001", "+15550100002"  # numbers of fiction
 _MAX_SECONDS = 4 * 3600  # Twilio ends a call after 4 hours
 
 
@@ -164,18 +163,7 @@ async def _document(source: str, account: Account, call_sid: str, say: Callable[
     except ValueError as error:
         raise OptionError(f"--twiml {source}: {error}") from None
     say(f"Asking {source} for TwiML")
-    form = {
-        "AccountSid": account.sid,
-        "ApiVersion": "2010-04-01",
-        "CallSid": call_sid,
-        "CallStatus": "ringing",
-        "Called": _TO,
-        "Caller": _FROM,
-        "Direction": "inbound",
-        "From": _FROM,
-        "To": _TO,
-    }
-    return await http.twiml(source, form, account)
+    return await http.twiml(source, http.call_form(account.sid, call_sid), account)
 
 
 def _check_save_heard(options: Options, stream: StreamNoun, media_format: MediaFormat) -> None:

@@ -1,4 +1,4 @@
-"""The routes for Twilio's webhooks: the TwiML of a call, and the `statusCallback` of its streams.
+"""The routes for Twilio's webhooks: the TwiML of a call, and the status callbacks of calls and streams.
 
 Sources: https://www.twilio.com/docs/voice/twiml/stream, "statusCallback", and
 https://www.twilio.com/docs/usage/webhooks/webhooks-security.
@@ -30,9 +30,10 @@ _HOST = re.compile(r"[A-Za-z0-9._\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 
 class Webhooks(Blueprint):
-    """The routes `/twiml/<name>` and `/stream-status`. With TWILIO_AUTH_TOKEN they answer only Twilio.
+    """The routes `/twiml/<name>`, `/stream-status` and `/call-status`.
 
-    They serve the files of the application's folder `twiml`, or those of the package if it has none.
+    With TWILIO_AUTH_TOKEN they answer only Twilio. They serve the files of the application's folder `twiml`,
+    or those of the package if it has none.
     """
 
     def __init__(self, settings: Settings, streams: CallStreams | None = None) -> None:
@@ -44,6 +45,7 @@ class Webhooks(Blueprint):
         self.before_request(self._check)
         self.add_url_rule("/twiml/<name>", view_func=self.twiml, methods=["GET", "POST"])
         self.add_url_rule("/stream-status", view_func=self.stream_status, methods=["POST"])
+        self.add_url_rule("/call-status", view_func=self.call_status, methods=["POST"])
 
     def twiml(self, name: str) -> Response:
         """Answer with the TwiML document of this name, with or without `.xml`.
@@ -106,6 +108,26 @@ class Webhooks(Blueprint):
         level = logging.ERROR if event == "stream-error" else logging.INFO
         extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}
         logger.log(level, "Stream %s: %s", _shown(sid), line, extra=extra)
+        request.environ[LOG_LEVEL] = logging.NOTSET
+        return Response(status=204)
+
+    def call_status(self) -> Response:
+        """Log the status callback of a call in one line.
+
+        Source: https://www.twilio.com/docs/voice/api/call-resource#statuscallback
+        """
+        form = request.form
+        sid, status = form.get("CallSid", ""), form.get("CallStatus", "")
+        if not sid or not status:
+            raise self._refuse(400, "malformed", "CallSid and CallStatus are missing.")
+        line = _shown(status)
+        if seconds := form.get("CallDuration", ""):
+            line += f", {_shown(seconds)} s"
+        if sip := form.get("SipResponseCode", ""):
+            line += f", SIP {_shown(sip)}"
+        level = logging.WARNING if status in ("busy", "failed", "no-answer") else logging.INFO
+        extra = {"callSid": _shown(sid), "event": _shown(status)}
+        logger.log(level, "Call %s: %s", _shown(sid), line, extra=extra)
         request.environ[LOG_LEVEL] = logging.NOTSET
         return Response(status=204)
 

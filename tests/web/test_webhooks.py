@@ -145,6 +145,34 @@ def server_line(server, words):
     return server.wait_for(words).string.partition(": ")[2]
 
 
+class TestCallStatus:
+    SID = "CA" + "2" * 32
+
+    @pytest.mark.parametrize(
+        ("form", "line"),
+        [
+            ({"CallStatus": "ringing"}, "INFO in webhooks: Call {}: ringing"),
+            ({"CallStatus": "completed", "CallDuration": "12"}, "INFO in webhooks: Call {}: completed, 12 s"),
+            ({"CallStatus": "busy"}, "WARNING in webhooks: Call {}: busy"),
+            (
+                {"CallStatus": "failed", "SipResponseCode": "404"},
+                "WARNING in webhooks: Call {}: failed, SIP 404",
+            ),
+            ({"CallStatus": "a\nb"}, "INFO in webhooks: Call {}: a\\u000ab"),
+        ],
+    )
+    def test_each_is_one_line(self, server, form, line):
+        assert ask(server, "/call-status", {"CallSid": self.SID, **form})[0] == 204
+        assert server.logged() == [line.format(self.SID).partition(": ")[2]]
+        assert any(each.endswith(line.format(self.SID)) for each in server.lines)
+
+    @pytest.mark.parametrize("form", [{"CallSid": SID}, {"CallStatus": "busy"}, {}])
+    def test_what_is_no_status_is_refused_in_one_line(self, server, form):
+        assert ask(server, "/call-status", form)[0] == 400
+        (line,) = server.logged()
+        assert line.endswith('"POST /call-status" refused with 400, CallSid and CallStatus are missing.')
+
+
 class TestStreamStatus:
     def test_started_and_stopped(self, server):
         for event in ("stream-started", "stream-stopped"):

@@ -1,0 +1,75 @@
+"""The addresses of this server that Twilio is given."""
+
+import asyncio
+import re
+import sys
+from typing import NoReturn
+
+import click
+
+from mediastreams import ngrok
+from mediastreams.caller import http
+from mediastreams.caller.account import Account
+from mediastreams.caller.websocket import CallError
+from mediastreams.config import Settings
+from mediastreams.text import printable
+
+NO_ADDRESS = "this server has no public address: run `ngrok http {}`, or set PUBLIC_URL"
+
+
+def fail(sentence: object) -> NoReturn:
+    """End the command with 1 and one line."""
+    print(f"Failed: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+class Public:
+    """The public address of the server of the settings."""
+
+    url: str
+    """https://, without a slash at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Ask ngrok's agent where PUBLIC_URL is not set. Without an address the command ends."""
+        found = ngrok.with_tunnel(settings, settings.http_server_port).public_url
+        if found is None:
+            fail(NO_ADDRESS.format(settings.http_server_port))
+        self.url = f"https{found.removeprefix('wss')}"
+        self._settings = settings
+
+    @property
+    def call_status(self) -> str:
+        """The address that is told how calls went."""
+        return f"{self.url}/call-status"
+
+    def twiml(self, name: str) -> str:
+        """Return the address of a TwiML document, and warn in one line if it is not served there.
+
+        Without TWILIO_AUTH_TOKEN nothing is asked: a server that has it answers only what is signed.
+        """
+        url = f"{self.url}/twiml/{name}"
+        token = self._settings.twilio_auth_token
+        if token is not None:
+            account = Account(self._settings.twilio_account_sid or "", token)
+            try:
+                asyncio.run(http.twiml(url, http.call_form(account.sid, "CA" + "0" * 32), account))
+            except CallError as error:
+                print(f"Warning: Twilio would report {error}", file=sys.stderr)
+        return url
+
+
+def phone_number(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Return a number of the command line in E.164; spaces and punctuation in it are left out."""
+    if value is None:
+        return None
+    number = re.sub(r"[ ()./-]", "", value)
+    if not re.fullmatch(r"\+[1-9][0-9]{1,14}", number):
+        raise click.BadParameter(f"{printable(value)} is not a number in E.164, such as +15550123456")
+    return number
+
+
+def document_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a TwiML document on the command line."""
+    if value is not None and not re.fullmatch(r"[\w.-]+", value, re.ASCII):
+        raise click.BadParameter(f"{printable(value)} is not that of a file in twiml/, such as start-stream")
+    return value

@@ -1,0 +1,137 @@
+"""The command `dial`, against a fake of Twilio's REST API."""
+
+import re
+
+import pytest
+from support.markdown import Document
+from support.rest import KEY, NUMBER, SECRET
+from support.server import ROOT, TOKEN, run
+
+PUBLIC = "https://example.ngrok.app"
+OTHER = "+442071838750"
+KEYS = {"TWILIO_AUTH_TOKEN": "", "TWILIO_API_KEY": KEY, "TWILIO_API_SECRET": SECRET}
+
+
+def dial(rest, *arguments, **environ):
+    environ = {**rest.environ, **KEYS, "PUBLIC_URL": PUBLIC, **environ}
+    result = run("-m", "mediastreams", "dial", *arguments, **environ)
+    assert "Traceback" not in result.stderr
+    assert SECRET not in result.stdout + result.stderr
+    return result
+
+
+def test_a_call(rest):
+    rest.add()
+    result = dial(rest, OTHER)
+    (sid,) = rest.calls
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        f"Calling {OTHER} from {NUMBER}: {sid} is queued",
+        f"To hang up: python -m mediastreams dial --hang-up {sid}",
+    ]
+    assert rest.asked[-1][2] == {
+        "To": [OTHER],
+        "From": [NUMBER],
+        "Url": [f"{PUBLIC}/twiml/connect-stream"],
+        "Method": ["POST"],
+        "StatusCallback": [f"{PUBLIC}/call-status"],
+        "StatusCallbackMethod": ["POST"],
+        "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
+    }
+
+
+def test_it_is_as_the_document_shows(rest):
+    document = Document(ROOT / "docs" / "first-call.md")
+    (command,), (shown,) = (document.blocks("A call to your phone", language) for language in ("sh", ""))
+    rest.add()
+    result = dial(rest, *command.partition(" dial ")[2].split())
+    assert re.sub("CA[0-9a-f]{32}", "CA", result.stdout) == re.sub("CA[0-9a-f]{32}", "CA", f"{shown}\n")
+
+
+def test_another_document(rest):
+    rest.add()
+    assert dial(rest, OTHER, "--twiml", "start-stream").returncode == 0
+    assert rest.asked[-1][2]["Url"] == [f"{PUBLIC}/twiml/start-stream"]
+
+
+def test_hang_up(rest):
+    rest.add()
+    dial(rest, OTHER)
+    (sid,) = rest.calls
+    result = dial(rest, "--hang-up", sid)
+    assert (result.returncode, result.stdout) == (0, f"Call {sid}: completed\n")
+    assert rest.calls[sid]["status"] == "completed"
+
+
+def test_hang_up_needs_no_public_address(rest):
+    rest.add()
+    dial(rest, OTHER)
+    (sid,) = rest.calls
+    assert dial(rest, "--hang-up", sid, PUBLIC_URL="", NGROK_API="off").returncode == 0
+
+
+class TestFrom:
+    def test_one_of_several(self, rest):
+        rest.add()
+        rest.add("+15550123457")
+        result = dial(rest, OTHER)
+        assert (result.returncode, result.stderr) == (
+            1,
+            f"Failed: --from must say which number calls: {NUMBER}, +15550123457\n",
+        )
+        assert dial(rest, OTHER, "--from", "+1 555 0123457").returncode == 0
+        assert [call["from"] for call in rest.calls.values()] == ["+15550123457"]
+
+    def test_only_one_can_call(self, rest):
+        rest.add("+15550123457", capabilities={"voice": False, "sms": True})
+        rest.add("+15550123458", capabilities=None)
+        rest.add()
+        assert dial(rest, OTHER).returncode == 0
+
+    def test_none(self, rest):
+        result = dial(rest, OTHER)
+        assert result.returncode == 1
+        assert result.stderr.startswith("Failed: the account has no number that can call: ")
+
+    def test_one_that_is_not_the_accounts_is_twilios_to_judge(self, rest):
+        result = dial(rest, OTHER, "--from", OTHER)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"Failed: Twilio answered 21210 'From' number {OTHER}")
+        assert result.stderr.endswith("see https://www.twilio.com/docs/errors/21210\n")
+
+
+def test_a_call_that_there_is_not(rest):
+    result = dial(rest, "--hang-up", "CA" + "1" * 32)
+    assert result.returncode == 1
+    assert "20404" in result.stderr
+
+
+def test_no_public_address(rest):
+    result = dial(rest, OTHER, PUBLIC_URL="", NGROK_API="off", HTTP_SERVER_PORT="8000")
+    assert result.stderr == (
+        "Failed: this server has no public address: run `ngrok http 8000`, or set PUBLIC_URL\n"
+    )
+    assert rest.asked == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "say a number to call, or --hang-up"),
+        ([OTHER, "--hang-up", "CA" + "1" * 32], "say a number to call, or --hang-up"),
+        (["--hang-up", "../Calls"], "it must be CA and 32 hexadecimal digits"),
+        (["--hang-up", "CA" + "1" * 32, "--twiml", "a"], "--hang-up takes no other option"),
+        (["0123"], "is not a number in E.164"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used(rest, arguments, words):
+    result = dial(rest, *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert rest.asked == []
+
+
+def test_what_is_missing(rest):
+    result = run("-m", "mediastreams", "dial", OTHER, TWILIO_AUTH_TOKEN=TOKEN)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Failed: TWILIO_ACCOUNT_SID is not set")
