@@ -8,6 +8,7 @@ import click
 _COMMANDS = {
     "call": "mediastreams.caller.__main__",
     "dial": "mediastreams.rest.dial",
+    "doctor": "mediastreams.doctor.__main__",
     "number": "mediastreams.rest.number",
     "work": "mediastreams.cluster.__main__",
 }

@@ -190,8 +190,8 @@ class Settings:
     twilio_account_sid: str | None = _setting(_Kind("AC and 32 hexadecimal digits", "AC[0-9a-fA-F]{32}"))
     """The SID of your account: a stream of another is closed with 1008. Not set: all are accepted."""
     twilio_api_key: str | None = _setting(_Kind("SK and 32 hexadecimal digits", "SK[0-9a-fA-F]{32}"))
-    """The SID of an API key of your account, which the commands `number` and `dial` use in place of the
-    auth token, see [The account](first-call.md#the-account)."""
+    """The SID of an API key of your account, which the commands `number`, `dial` and `doctor` use in place of
+    the auth token, see [The account](first-call.md#the-account)."""
     twilio_api_secret: str | None = _setting(
         _token("the secret of that key"), second_name="TWILIO_API_KEY_SECRET", secret=True
     )

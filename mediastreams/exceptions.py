@@ -10,6 +10,8 @@
         CallError               caller.websocket                  a call that Twilio would report as failed
         OptionError             caller.plan                       a command line that cannot be used
         NgrokError              ngrok                             an agent of ngrok that tells no tunnels
+        FaultError              doctor                            what a check has found
+        SkippedError            doctor                            why something is not checked
         ApiError                rest.api                          what Twilio's REST API refuses
         AudioError              caller.sound_file                 a sound file that cannot be read
         TakenOverError          audio.files                       a file that another process took over, later

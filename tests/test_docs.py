@@ -44,6 +44,7 @@ COMMANDS = {
     ("docs/call-webhook.md", "Set it up"): "tests/call_webhook/test_docs.py",
     ("docs/first-call.md", "The number"): "tests/rest/test_number.py",
     ("docs/first-call.md", "A call to your phone"): "tests/rest/test_dial.py",
+    ("docs/first-call.md", "When it does not work"): "tests/doctor/test_main.py",
     ("docs/redis.md", "Start it"): "tests/cluster/test_redis_page.py",
     ("docs/redis.md", "Your own consumer"): "tests/cluster/test_redis_page.py",
     (

@@ -23,24 +23,28 @@ _PAUSE_SECONDS = 0.25  # until the next try to accept
 
 def make_room(settings: Settings) -> None:
     """Raise this process's limit where MAX_STREAMS needs it; warn in one line if that is not enough."""
+    if why := lack(settings):
+        logger.warning("%s", why)
+
+
+def lack(settings: Settings) -> str:
+    """Raise this process's limit where MAX_STREAMS needs it; return what is wrong if that is not enough."""
     if resource is None:
-        return
+        return ""
     needed = settings.max_streams * (2 if settings.recordings_dir is not None else 1) + _OWN
     limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for higher in (hard, needed):  # macOS refuses its own hard limit, which is infinite
         if limit == resource.RLIM_INFINITY or limit >= needed:
-            return
+            return ""
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (higher, hard))
             limit = higher
-    if limit < needed:
-        logger.warning(
-            "MAX_STREAMS=%d needs %d file descriptors, and the system allows %d: raise the limit (ulimit -n) "
-            "or lower MAX_STREAMS",
-            settings.max_streams,
-            needed,
-            limit,
-        )
+    if limit >= needed:
+        return ""
+    return (
+        f"MAX_STREAMS={settings.max_streams} needs {needed} file descriptors, and the system allows {limit}: "
+        "raise the limit (ulimit -n) or lower MAX_STREAMS"
+    )
 
 
 class Server(WSGIServer):

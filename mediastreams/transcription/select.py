@@ -33,7 +33,7 @@ def choose(settings: Settings) -> EngineProcess | None:
     if not _is_wanted(settings):
         return None
     _check(settings)
-    return None if _obstacle(settings) else _engine(settings)
+    return None if obstacle(settings) else _engine(settings)
 
 
 def require(settings: Settings) -> EngineProcess:
@@ -44,8 +44,8 @@ def require(settings: Settings) -> EngineProcess:
     if settings.transcriber == "off":
         sys.exit("TRANSCRIBER='off' cannot be used: a worker that transcribes needs a recogniser")
     _check(settings)
-    if obstacle := _obstacle(settings):
-        sys.exit(f"No transcripts: {obstacle}")
+    if why := obstacle(settings):
+        sys.exit(f"No transcripts: {why}")
     return _engine(settings)
 
 
@@ -81,9 +81,9 @@ def _check_language(settings: Settings) -> None:
 
 def log_obstacle(settings: Settings) -> None:
     """Log what there would have to be for transcripts, where they are wanted and there are none."""
-    if _is_wanted(settings) and (obstacle := _obstacle(settings)):
+    if _is_wanted(settings) and (why := obstacle(settings)):
         level = logging.INFO if settings.transcriber is None else logging.WARNING
-        logger.log(level, "No transcripts: %s", obstacle)
+        logger.log(level, "No transcripts: %s", why)
 
 
 def _is_wanted(settings: Settings) -> bool:
@@ -91,7 +91,7 @@ def _is_wanted(settings: Settings) -> bool:
     return is_read and settings.transcriber != "off"
 
 
-def _obstacle(settings: Settings) -> str:
+def obstacle(settings: Settings) -> str:
     """Return why there can be no transcripts; "" where there can."""
     if not hasattr(os, "posix_spawn"):
         return "they need Linux or macOS"

@@ -8,6 +8,7 @@ import base64
 import json
 import secrets
 import threading
+import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -38,8 +39,8 @@ class Rest:
     """A REST API with one account. A context manager: it ends with the block.
 
     `numbers` and `calls` are the account's resources; `asked` has the method, the path and the parameters of
-    each request. `answer` may be a status and a body with which all requests are answered; `date`, what the
-    answers say that the time is, in seconds of the epoch.
+    each request. `answer` may be a status and a body with which all requests are answered; `skew`, how
+    many seconds the answers' `Date` is ahead.
     """
 
     def __init__(self):
@@ -47,7 +48,7 @@ class Rest:
         self.calls = {}
         self.asked = []
         self.answer = None
-        self.date = None
+        self.skew = 0
         self.page_size = 50  # at most
         self.account = {"status": "active", "type": "Full"}
         rest = self
@@ -75,7 +76,7 @@ class Rest:
             do_POST = do_GET  # noqa: N815
 
             def date_time_string(self, timestamp=None):
-                return formatdate(rest.date, usegmt=True)
+                return formatdate(time.time() + rest.skew, usegmt=True)
 
             def log_message(self, *_):
                 pass

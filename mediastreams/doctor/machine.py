@@ -1,0 +1,121 @@
+"""What is checked on this machine. Each check returns what is right, or raises."""
+
+import shutil
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from mediastreams import ngrok
+from mediastreams.audio.files import unusable
+from mediastreams.config import Settings
+from mediastreams.doctor import FaultError, SkippedError
+from mediastreams.server.descriptors import lack
+from mediastreams.transcription import select
+from mediastreams.web.addresses import web_url
+
+_SECONDS = 5.0  # for an answer of the server
+_LEAST_FREE = 100_000_000  # bytes
+_BYTES_AN_HOUR = 2 * 8000 * 3600  # of a call with both tracks, recorded
+
+
+class _Health(msgspec.Struct):
+    status: str
+    streams: int
+
+
+def check_settings(settings: Settings) -> str:
+    """Check what belongs together; a value that cannot be used was refused before."""
+    if settings.twilio_api_key is not None and settings.twilio_api_secret is None:
+        raise FaultError("TWILIO_API_KEY needs TWILIO_API_SECRET")
+    if settings.twilio_auth_token is None:
+        return "they can be used, but TWILIO_AUTH_TOKEN is not set: anybody can send a stream"
+    return "they can be used"
+
+
+def check_port(settings: Settings) -> str:
+    """Check that the server answers on its port."""
+    port = settings.http_server_port
+    if port == 0:
+        raise FaultError("HTTP_SERVER_PORT=0 does not tell where the server listens: set another")
+    # By its address: on macOS "localhost" may reach the AirPlay Receiver, on the same port of ::1.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_server_host, settings.http_server_host)
+    at = f"{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        answer = httpx.get(f"http://{at}/healthz", timeout=_SECONDS, trust_env=False)
+        health = msgspec.json.decode(answer.content, type=_Health)
+    except httpx.ConnectError:
+        raise FaultError(f"nothing listens on {at}: start `python app.py`") from None
+    except (httpx.HTTPError, msgspec.MsgspecError):
+        raise FaultError(
+            f"another program listens on {at}: stop it, or set another HTTP_SERVER_PORT"
+        ) from None
+    if health.status != "ok":
+        raise FaultError(f"the server on {at} is {health.status}: start it again")
+    return f"the server answers on {at}, live streams: {health.streams}"
+
+
+def find_address(settings: Settings) -> str:
+    """Return the public address, https://, and check that no tunnel of ngrok contradicts it."""
+    port, public = settings.http_server_port, settings.public_url
+    run = f"run `ngrok http {port}`, or set PUBLIC_URL"
+    tunnels: list[ngrok.Tunnel] = []
+    try:
+        if settings.ngrok_api != "off":
+            tunnels = ngrok.tunnels(settings.ngrok_api)
+    except (ngrok.NgrokError, TimeoutError) as error:
+        if public is None:
+            raise FaultError(f"{error}: {run}") from None
+    found = ngrok.urls(tunnels, port)
+    elsewhere = {tunnel.wss_url: tunnel.config.addr for tunnel in tunnels if tunnel.wss_url not in found}
+    if public in elsewhere or (public is None and not found and elsewhere):
+        url = public or next(iter(elsewhere))
+        where = f"{url and web_url(url)} leads to {elsewhere[url]}"
+        raise FaultError(f"the tunnel {where}, not to port {port}: run `ngrok http {port}`")
+    if public is None and not found:
+        raise FaultError(f"there is no tunnel: {run}")
+    if public is not None and found and public not in found:
+        raise FaultError(
+            f"PUBLIC_URL is {web_url(public)}, but the tunnel to port {port} is {web_url(found[0])}: "
+            "change PUBLIC_URL, or remove it and restart the server"
+        )
+    return web_url(public or found[0])
+
+
+def check_descriptors(settings: Settings) -> str:
+    """Check that the system allows so many connections as MAX_STREAMS needs, from the same shell."""
+    if why := lack(settings):
+        raise FaultError(why)
+    return f"there are enough for {settings.max_streams} streams"
+
+
+def check_recordings(settings: Settings) -> str:
+    """Check that recordings can be made, and the room on the disk."""
+    folder = settings.recordings_dir
+    if folder is None:
+        raise SkippedError("RECORDINGS_DIR is not set: calls are not recorded")
+    if why := unusable(folder):
+        raise FaultError(f"RECORDINGS_DIR={folder!r} cannot be used: {why}")
+    path = Path(folder).absolute()
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    if free < _LEAST_FREE:
+        raise FaultError(f"RECORDINGS_DIR={folder!r} has only {free // 1_000_000} MB left")
+    return f"{folder} has room for {free // _BYTES_AN_HOUR} hours of calls"
+
+
+def check_engine(settings: Settings) -> str:
+    """Check that the recogniser is installed and has its keys; it is not started."""
+    if settings.transcriber == "off":
+        raise SkippedError("TRANSCRIBER is off: there are no transcripts")
+    if settings.transcriber is None and settings.redis_url is not None:
+        raise SkippedError("with REDIS_URL a worker transcribes")
+    try:
+        engine = select.choose(settings)
+    except SystemExit as error:
+        raise FaultError(str(error)) from None
+    if engine is not None:
+        return f"{settings.transcriber or 'local'} is installed and set"
+    why = f"there are no transcripts: {select.obstacle(settings) or 'nobody reads them with this LOG_LEVEL'}"
+    raise SkippedError(why) if settings.transcriber is None else FaultError(why)

@@ -1,0 +1,75 @@
+"""What is checked at Twilio, by its REST API."""
+
+import time
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from mediastreams import client
+from mediastreams.config import Settings
+from mediastreams.doctor import FaultError, SkippedError
+from mediastreams.rest.api import Api, ApiError, base_url
+
+_MAX_APART = 60  # seconds; with Amazon's signatures 300 are too much
+_BINS = "handler.twilio.com"
+
+
+def check_clock(settings: Settings) -> str:
+    """Check this machine's clock against the `Date` of Twilio's answers (RFC 9110, section 6.6.1)."""
+    url = base_url(settings)
+    try:
+        answer = httpx.head(
+            url, timeout=client.TIMEOUT, trust_env=False, verify=client.tls_context(), follow_redirects=False
+        )
+        apart = time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (httpx.HTTPError, OSError) as error:
+        cause = next((each for each in client.causes(error) if isinstance(each, OSError)), error)
+        raise FaultError(f"Twilio cannot be asked: {client.why_not_connected(cause, url)}") from None
+    except (KeyError, ValueError):
+        raise SkippedError(f"{urlsplit(url).hostname} does not say what the time is") from None
+    if abs(apart) > _MAX_APART:
+        which = "fast" if apart > 0 else "slow"
+        raise FaultError(f"it is {abs(apart):.0f} s {which}: let the system set it (NTP)")
+    return "it is right"
+
+
+def check_account(settings: Settings) -> str:
+    """Check that SID and secret open the account, and that it is active."""
+    _need_account(settings)
+    try:
+        with Api(settings) as api:
+            account = api.account()
+    except ApiError as error:
+        raise FaultError(str(error)) from None
+    if account.status != "active":
+        raise FaultError(f"the account is {account.status}: see the Twilio Console")
+    trial = ", a trial: it calls only verified numbers" if account.type == "Trial" else ""
+    return f"the account is active{trial}"
+
+
+def check_number(settings: Settings, url: str) -> str:
+    """Check that the calls of a number go to the server at `url`."""
+    _need_account(settings)
+    try:
+        with Api(settings) as api:
+            numbers = api.numbers()
+    except ApiError as error:
+        raise FaultError(str(error)) from None
+    plain = [number for number in numbers if not (number.trunk_sid or number.voice_application_sid)]
+    ours = [each.phone_number for each in plain if (each.voice_url or "").startswith(f"{url}/twiml/")]
+    if ours:
+        return f"the calls of {', '.join(ours)} come here"
+    if bins := [each.phone_number for each in plain if urlsplit(each.voice_url or "").hostname == _BINS]:
+        raise SkippedError(f"{', '.join(bins)}: what is in a TwiML Bin is not known here")
+    if not numbers:
+        raise FaultError("the account has no number: buy one in the Twilio Console")
+    number = numbers[0].phone_number
+    raise FaultError(f"the calls of no number come to {url}: `python -m mediastreams number {number}`")
+
+
+def _need_account(settings: Settings) -> None:
+    if settings.twilio_account_sid is None:
+        raise SkippedError("TWILIO_ACCOUNT_SID is not set")
+    if settings.twilio_auth_token is None and settings.twilio_api_key is None:
+        raise SkippedError("TWILIO_AUTH_TOKEN is not set, nor TWILIO_API_KEY")

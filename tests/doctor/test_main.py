@@ -1,0 +1,425 @@
+"""The command `doctor`: with everything in order, and with one thing after the other broken."""
+
+import re
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from support.handshake import handshake
+from support.markdown import Document
+from support.ngrok import Agent
+from support.rest import NUMBER, Rest
+from support.server import ROOT, SECONDS, TOKEN, environment
+from support.tunnel import Tunnel
+
+from mediastreams.config import Settings
+from mediastreams.doctor import FaultError, SkippedError, machine, twilio
+
+REFUSED = b"HTTP/1.1 502 Bad Gateway\r\nNgrok-Error-Code: ERR_NGROK_8012\r\nContent-Length: 0\r\n\r\n"
+
+
+class World:
+    """A server with its tunnel, an account with a number that leads there, and what the doctor sees of it."""
+
+    def __init__(self, start_server, tmp_path, rest, agent):
+        self._start_server = start_server
+        self.rest, self.agent = rest, agent
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+        self.tunnel = Tunnel(self.port, tmp_path)
+        self.environ = {
+            **rest.environ,
+            **self.tunnel.environ,
+            "HTTP_SERVER_PORT": str(self.port),
+            "NGROK_API": agent.url,
+            "RECORDINGS_DIR": str(tmp_path / "recordings"),
+        }
+
+    def open(self):
+        """Let the agent and the account know the tunnel."""
+        self.url = self.tunnel.url
+        self.agent.tunnels = [(self.url, f"http://localhost:{self.port}")]
+        self.number = self.rest.add(voice_url=f"{self.url}/twiml/start-stream")
+
+    def start(self, **environ):
+        self.server = self._start_server(**{**self.environ, **environ})
+
+    def examine(self, *arguments, preexec_fn=None, **environ):
+        """Run the doctor; return its status, and what it prints of each check: its mark and its text."""
+        result = subprocess.run(
+            [sys.executable, "-m", "mediastreams", "doctor", *arguments],
+            cwd=ROOT,
+            env={**environment(), **self.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=3 * SECONDS,
+            preexec_fn=preexec_fn,
+        )
+        assert result.stderr == ""
+        assert TOKEN not in result.stdout
+        lines = [re.fullmatch(r"(ok|FAIL|-) +(\w+) +(.+)", line) for line in result.stdout.splitlines()]
+        assert len({line[2] for line in lines}) == len(lines)
+        return result.returncode, {line[2]: (line[1], line[3]) for line in lines}
+
+    def fault(self, *arguments, **options):
+        """Run the doctor, which must fail; return the only fault that it finds: the check and its text."""
+        status, lines = self.examine(*arguments, **options)
+        ((name, text),) = [(name, text) for name, (mark, text) in lines.items() if mark == "FAIL"]
+        assert status == 1
+        return name, text
+
+
+@pytest.fixture
+def world(start_server, tmp_path):
+    with Rest() as rest, Agent() as agent:
+        world = World(start_server, tmp_path, rest, agent)
+        with world.tunnel:
+            world.open()
+            yield world
+
+
+def test_everything_is_in_order(world):
+    world.start()
+    status, lines = world.examine()
+    recordings = lines["recordings"][1]
+    assert re.fullmatch(rf"{world.environ['RECORDINGS_DIR']} has room for \d+ hours of calls", recordings)
+    assert (status, lines) == (
+        0,
+        {
+            "settings": ("ok", "they can be used"),
+            "port": ("ok", f"the server answers on 127.0.0.1:{world.port}, live streams: 0"),
+            "tunnel": ("ok", world.url),
+            "TwiML": ("ok", f"{world.url}/twiml/start-stream is served"),
+            "handshake": ("ok", f"wss{world.url[5:]}/media answers 101 Switching Protocols"),
+            "signature": ("ok", "a handshake that Twilio has not signed is refused"),
+            "call": ("ok", "a call of 2 s went through"),
+            "clock": ("ok", "it is right"),
+            "account": ("ok", "the account is active"),
+            "number": ("ok", f"the calls of {NUMBER} come here"),
+            "descriptors": ("ok", "there are enough for 1000 streams"),
+            "recordings": ("ok", recordings),
+            "engine": ("-", "TRANSCRIBER is off: there are no transcripts"),
+        },
+    )
+    world.server.wait_for(r"2\.00 s; inbound 100 chunks")
+
+
+def test_the_document_shows_what_it_prints(world):
+    (shown,) = Document(ROOT / "docs" / "first-call.md").blocks("When it does not work", "")
+    world.start()
+    _, lines = world.examine()
+    names = [re.fullmatch(r"(ok|FAIL|-) +(\w+) +.+", line)[2] for line in shown.splitlines()]
+    assert names == list(lines)
+
+
+def test_a_two_way_document(world):
+    world.start()
+    world.number["voice_url"] = f"{world.url}/twiml/connect-stream"
+    status, lines = world.examine("--twiml", "connect-stream")
+    assert (status, lines["call"][0]) == (0, "ok")
+    world.server.wait_for("its caller hears an echo")
+
+
+class TestBroken:
+    """Each thing that is broken on purpose is the only fault that is found; the line says what to mend."""
+
+    def test_a_setting_that_cannot_be_used(self, world):
+        status, lines = world.examine(MAX_STREAMS="many")
+        assert (status, lines) == (
+            1,
+            {
+                "settings": (
+                    "FAIL",
+                    "MAX_STREAMS='many' cannot be used: it must be a number from 1 to 1000000",
+                )
+            },
+        )
+
+    def test_a_key_without_its_secret(self, world):
+        world.start()
+        status, lines = world.examine(TWILIO_API_KEY="SK" + "1" * 32)
+        assert status == 1
+        assert lines["settings"] == ("FAIL", "TWILIO_API_KEY needs TWILIO_API_SECRET")
+
+    def test_the_server_does_not_run(self, world):
+        assert world.fault() == ("port", f"nothing listens on 127.0.0.1:{world.port}: start `python app.py`")
+
+    def test_another_program_has_the_port(self, world):
+        class Other(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_error(403)
+
+            def log_message(self, *_):
+                pass
+
+        with HTTPServer(("127.0.0.1", world.port), Other) as other:
+            thread = threading.Thread(target=other.serve_forever, args=(0.05,))
+            thread.start()
+            fault = world.fault()
+            other.shutdown()
+            thread.join()
+        assert fault == (
+            "port",
+            f"another program listens on 127.0.0.1:{world.port}: stop it, or set another HTTP_SERVER_PORT",
+        )
+
+    def test_the_server_drains(self, world):
+        world.start()
+        with socket.create_connection(("127.0.0.1", world.port), SECONDS) as call:
+            call.sendall(handshake(X_Twilio_Signature=self.signature(world)))
+            assert call.recv(12) == b"HTTP/1.1 101"
+            world.server.process.terminate()
+            world.server.wait_for("Draining")
+            assert world.fault() == (
+                "port",
+                f"the server on 127.0.0.1:{world.port} is draining: start it again",
+            )
+
+    @staticmethod
+    def signature(world):
+        from twilio.request_validator import RequestValidator
+
+        return RequestValidator(TOKEN).compute_signature(f"wss{world.url[5:]}/media", {})
+
+    def test_ngrok_does_not_run(self, world):
+        world.start(PUBLIC_URL=world.url)
+        assert world.fault(NGROK_API="http://127.0.0.1:1") == (
+            "tunnel",
+            f"no ngrok runs at http://127.0.0.1:1: run `ngrok http {world.port}`, or set PUBLIC_URL",
+        )
+
+    def test_ngrok_has_no_tunnel(self, world):
+        world.start()
+        world.agent.tunnels = []
+        assert world.fault() == (
+            "tunnel",
+            f"there is no tunnel: run `ngrok http {world.port}`, or set PUBLIC_URL",
+        )
+
+    def test_the_tunnel_leads_to_another_port(self, world):
+        world.start()
+        world.agent.tunnels = [(world.url, "http://localhost:1")]
+        line = (
+            f"the tunnel {world.url} leads to http://localhost:1, not to port {world.port}: run `ngrok http "
+        )
+        assert world.fault() == ("tunnel", f"{line}{world.port}`")
+        assert world.fault(PUBLIC_URL=world.url) == ("tunnel", f"{line}{world.port}`")
+
+    def test_public_url_is_that_of_an_earlier_tunnel(self, world):
+        world.start()
+        assert world.fault(PUBLIC_URL="https://old.ngrok.app") == (
+            "tunnel",
+            f"PUBLIC_URL is https://old.ngrok.app, but the tunnel to port {world.port} is {world.url}: "
+            "change PUBLIC_URL, or remove it and restart the server",
+        )
+
+    def test_the_tunnel_does_not_reach_the_server(self, world):
+        world.start()
+        world.tunnel.answer = REFUSED
+        assert world.fault() == (
+            "TwiML",
+            f"Twilio would report 11200 HTTP retrieval failure: {world.url}/twiml/start-stream was answered "
+            "with 502 Bad Gateway",
+        )
+
+    def test_the_address_does_not_exist(self, world):
+        world.start()
+        world.number["voice_url"] = "https://no-such-host.invalid/twiml/start-stream"
+        name, text = world.fault(PUBLIC_URL="https://no-such-host.invalid", NGROK_API="off")
+        assert name == "TwiML"
+        assert "11210" in text
+
+    def test_the_certificate_is_not_valid(self, world):
+        world.start()
+        name, text = world.fault(SSL_CERT_FILE="/dev/null")
+        assert name == "TwiML"
+        assert "11220" in text
+
+    def test_there_is_no_such_document(self, world):
+        world.start()
+        name, text = world.fault("--twiml", "mine")
+        assert name == "TwiML"
+        assert "There is no such TwiML document; there are: both-tracks, connect-stream" in text
+
+    def test_the_server_has_another_token(self, world):
+        world.start(TWILIO_AUTH_TOKEN="another-token-0123456789")
+        name, text = world.fault()
+        assert name == "TwiML"
+        assert "403 FORBIDDEN: The signature is not that of Twilio for this address." in text
+
+    def test_the_server_has_another_public_url(self, world):
+        world.start(PUBLIC_URL="https://old.ngrok.app", TWILIO_AUTH_TOKEN="")
+        assert world.fault() == (
+            "TwiML",
+            "the document names wss://old.ngrok.app/media, not this address: "
+            "the server has another PUBLIC_URL, restart it",
+        )
+
+    def test_the_server_has_no_token(self, world):
+        world.start(TWILIO_AUTH_TOKEN="")
+        assert world.fault() == (
+            "signature",
+            "the server accepts handshakes that Twilio has not signed: it runs without TWILIO_AUTH_TOKEN, "
+            "restart it",
+        )
+
+    def test_a_proxy_drops_the_upgrade(self, world):
+        world.start()
+        world.tunnel.change = lambda head: re.sub(rb"(?i)\r\n(upgrade|connection): [^\r]*", b"", head)
+        name, text = world.fault()
+        assert name == "handshake"
+        assert "31920 handshake failed: the server answered 426 UPGRADE REQUIRED" in text
+
+    def test_the_server_is_for_another_account(self, world):
+        world.start(TWILIO_ACCOUNT_SID="AC" + "1" * 32)
+        name, text = world.fault()
+        assert name == "call"
+        assert "31921 server closed the WebSocket: it sent a Close, 1008" in text
+
+    def test_the_server_is_full(self, world):
+        world.start(MAX_STREAMS="1")
+        with socket.create_connection(("127.0.0.1", world.port), SECONDS) as call:
+            call.sendall(handshake(X_Twilio_Signature=self.signature(world)))
+            assert call.recv(12) == b"HTTP/1.1 101"
+            name, text = world.fault()
+        assert name == "handshake"
+        assert "503" in text
+
+    def test_the_tunnel_cuts_calls_off(self, world):
+        world.start()
+        world.tunnel.seconds = 1
+        name, text = world.fault()
+        assert name == "call"
+        assert text.startswith("Twilio would report 31903 connection broken: ")
+
+    @pytest.mark.parametrize(("seconds", "which"), [(3600, "slow"), (-3600, "fast")])
+    def test_the_clock_is_wrong(self, world, seconds, which):
+        world.start()
+        world.rest.skew = seconds
+        name, text = world.fault()
+        assert name == "clock"
+        assert re.fullmatch(rf"it is 3(599|600|60\d) s {which}: let the system set it \(NTP\)", text)
+
+    def test_twilio_cannot_be_reached(self, world):
+        world.start()
+        status, lines = world.examine(TWILIO_API_URL="http://127.0.0.1:1")
+        why = "Twilio cannot be asked: nothing listens on 127.0.0.1:1 (is the server running?)"
+        assert status == 1
+        assert lines["clock"] == lines["account"] == ("FAIL", why)
+
+    def test_the_token_is_not_that_of_the_account(self, world):
+        """It was replaced in the Console: server and doctor agree, and Twilio does not."""
+        world.start(TWILIO_AUTH_TOKEN="another-token-0123456789")
+        assert world.fault(TWILIO_AUTH_TOKEN="another-token-0123456789") == (
+            "account",
+            "Twilio answered 20003 Authenticate (HTTP 401), see https://www.twilio.com/docs/errors/20003",
+        )
+
+    def test_the_account_is_suspended(self, world):
+        world.start()
+        world.rest.account["status"] = "suspended"
+        assert world.fault() == ("account", "the account is suspended: see the Twilio Console")
+
+    def test_the_number_leads_elsewhere(self, world):
+        world.start()
+        world.number["voice_url"] = "https://old.ngrok.app/twiml/start-stream"
+        assert world.fault() == (
+            "number",
+            f"the calls of no number come to {world.url}: `python -m mediastreams number {NUMBER}`",
+        )
+
+    def test_an_application_has_the_number(self, world):
+        world.start()
+        world.number["voice_application_sid"] = "AP" + "1" * 32
+        assert world.fault()[0] == "number"
+
+    def test_there_is_no_number(self, world):
+        world.start()
+        world.rest.numbers.clear()
+        assert world.fault() == ("number", "the account has no number: buy one in the Twilio Console")
+
+    def test_there_are_too_few_descriptors(self, world):
+        world.start()
+        assert world.fault(
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)), MAX_STREAMS="1000"
+        ) == (
+            "descriptors",
+            "MAX_STREAMS=1000 needs 2064 file descriptors, and the system allows 256: "
+            "raise the limit (ulimit -n) or lower MAX_STREAMS",
+        )
+
+    def test_recordings_cannot_be_made(self, world, tmp_path):
+        world.start()
+        (tmp_path / "file").touch()
+        folder = str(tmp_path / "file")
+        assert world.fault(RECORDINGS_DIR=folder) == (
+            "recordings",
+            f"RECORDINGS_DIR={folder!r} cannot be used: {folder} is not a folder",
+        )
+
+    def test_the_recogniser_has_no_key(self, world):
+        world.start()
+        assert world.fault(TRANSCRIBER="watson") == (
+            "engine",
+            "TRANSCRIBER='watson' cannot be used: it needs SPEECH_TO_TEXT_APIKEY",
+        )
+
+    def test_the_recogniser_is_not_installed(self, world, tmp_path):
+        world.start()
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['moonshine_voice'] = None\n")
+        name, text = world.fault(TRANSCRIBER="local", PYTHONPATH=str(tmp_path))
+        assert name == "engine"
+        assert text.startswith("there are no transcripts: moonshine-voice is not installed")
+
+
+class TestLeftOut:
+    def test_without_an_account(self, world):
+        world.start(TWILIO_ACCOUNT_SID="")
+        status, lines = world.examine(TWILIO_ACCOUNT_SID="")
+        assert status == 0
+        assert lines["account"] == ("-", "TWILIO_ACCOUNT_SID is not set")
+        assert lines["number"] == ("-", "it needs the account and the public address")
+
+    def test_without_a_token(self, world):
+        world.start(TWILIO_AUTH_TOKEN="")
+        status, lines = world.examine(TWILIO_AUTH_TOKEN="")
+        assert status == 0
+        assert "anybody can send a stream" in lines["settings"][1]
+        assert lines["signature"] == ("-", "TWILIO_AUTH_TOKEN is not set")
+        assert lines["account"] == ("-", "TWILIO_AUTH_TOKEN is not set, nor TWILIO_API_KEY")
+
+    def test_a_twiml_bin(self, world):
+        world.start()
+        world.number["voice_url"] = "https://handler.twilio.com/twiml/EH" + "1" * 32
+        status, lines = world.examine()
+        assert status == 0
+        assert lines["number"] == ("-", f"{NUMBER}: what is in a TwiML Bin is not known here")
+
+    def test_without_recordings(self):
+        with pytest.raises(SkippedError, match="RECORDINGS_DIR is not set"):
+            machine.check_recordings(Settings())
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        machine.shutil, "disk_usage", lambda _: machine.shutil._ntuple_diskusage(1, 1, 5_000_000)
+    )
+    with pytest.raises(FaultError, match=r"has only 5 MB left$"):
+        machine.check_recordings(Settings(recordings_dir=str(tmp_path)))
+
+
+def test_a_port_that_the_system_chooses():
+    with pytest.raises(FaultError, match="HTTP_SERVER_PORT=0 does not tell where the server listens"):
+        machine.check_port(Settings(http_server_port=0))
+
+
+def test_a_trial_account():
+    with Rest() as rest:
+        rest.account["type"] = "Trial"
+        text = twilio.check_account(Settings.read(rest.environ))
+    assert text == "the account is active, a trial: it calls only verified numbers"
