@@ -396,7 +396,9 @@ def folder_for_calls() -> Path | None:
 
 
 def has_dumb_terminal() -> bool:
-    """Return whether the terminal announces itself as one that only prints, such as an editor's."""
+    """Return whether the terminal only prints, such as an editor's, or the older one of Windows."""
+    if sys.platform == "win32":
+        return not (os.environ.get("WT_SESSION") or os.environ.get("TERM", "dumb") != "dumb")
     return os.environ.get("TERM") == "dumb"
 
 

@@ -5,12 +5,16 @@ The steps of a hand-over are those of `gunicorn_worker`.
 """
 
 import contextlib
-import fcntl
 import mmap
 import os
 import struct
 import tempfile
 from collections.abc import Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows, where there is no gunicorn
+    fcntl = None  # type: ignore[assignment]
 
 _FREE, _STARTING, _ACCEPTING = range(3)
 _PLACE = struct.Struct("=Iii")  # a worker's number, its process (0 before it has one), its state

@@ -96,8 +96,28 @@ def obstacle(settings: Settings) -> str:
     if not hasattr(os, "posix_spawn"):
         return "they need Linux or macOS"
     if settings.transcriber in (None, "local") and not _is_installed("moonshine_voice"):
+        if not _has_wheel():
+            return (
+                "moonshine-voice is not there for this system, it needs Linux with glibc 2.34 or macOS 15 on "
+                "Apple silicon (TRANSCRIBER=google, amazon or watson needs neither)"
+            )
         return "moonshine-voice is not installed (pip install -r requirements-transcription.txt)"
     return ""
+
+
+def _has_wheel() -> bool:
+    """Return whether moonshine-voice can be installed on this system (`requirements-transcription.txt`)."""
+    import platform
+
+    machine = platform.machine()
+    if sys.platform == "darwin":
+        return machine == "arm64" and int(platform.mac_ver()[0].partition(".")[0] or 0) >= 15
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (AttributeError, OSError, ValueError):  # another C library, such as musl
+        return False
+    is_new = name == "glibc" and tuple(map(int, version.split("."))) >= (2, 34)
+    return is_new and machine in ("x86_64", "aarch64")
 
 
 def _is_installed(module: str) -> bool:
