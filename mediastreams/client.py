@@ -158,18 +158,16 @@ async def _connect_socket(host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
     for family, kind, number, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        attempt = socket.socket(family, kind, number)
-        attempt.setblocking(False)
-        try:
-            await loop.sock_connect(attempt, address)
-        except OSError as error:
-            failure = error
-            attempt.close()
-        except BaseException:
-            attempt.close()
-            raise
-        else:
-            return attempt  # not a duplicate: on Windows the loop takes only the object that it has connected
+        with contextlib.ExitStack() as closing:
+            attempt = closing.enter_context(socket.socket(family, kind, number))
+            attempt.setblocking(False)
+            try:
+                await loop.sock_connect(attempt, address)
+            except OSError as error:
+                failure = error
+            else:
+                closing.pop_all()
+                return attempt  # no duplicate: on Windows the loop takes only the object that it connected
     assert failure is not None  # a host without an address is a gaierror
     raise failure
 

@@ -132,10 +132,7 @@ _ENDPOINT = _Kind(
     "an address that begins with https://", "(?i)https?:.+", lambda url: url.rstrip("/"), _is_url
 )
 
-_API_URL = _Kind(
-    "an address that begins with https://", "(?i)https?:.+", lambda url: url.rstrip("/"), _is_safe_url
-)
-
+_API_URL = replace(_ENDPOINT, is_allowed=_is_safe_url)
 
 # As it is: a slash at its end, or a token in its query, belongs to it.
 _WEBHOOK = _Kind("an address such as https://example.com/calls", "(?i:https?)://[!-~]+", is_allowed=_is_url)

@@ -11,6 +11,7 @@ from support.server import ROOT, run, run_caller
 
 from mediastreams import config
 from mediastreams.config import Settings
+from mediastreams.doctor import SkippedError, machine
 from mediastreams.rest import number
 from mediastreams.rest.api import Number
 from mediastreams.transcription import select
@@ -167,6 +168,12 @@ class TestTheLocalRecogniser:
     def test_on_windows_there_are_no_transcripts(self, obstacle, monkeypatch):
         monkeypatch.delattr(os, "posix_spawn")
         assert obstacle("win32", "AMD64") == "they need Linux or macOS"
+
+
+def test_the_doctor_checks_no_descriptors_on_windows(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SkippedError):
+        machine.check_descriptors(Settings())
 
 
 @pytest.mark.parametrize(

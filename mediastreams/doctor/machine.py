@@ -1,6 +1,7 @@
 """What is checked on this machine. Each check returns what is right, or raises."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import httpx
@@ -60,30 +61,34 @@ def find_address(settings: Settings) -> str:
     port, public = settings.http_server_port, settings.public_url
     run = f"run `ngrok http {port}`, or set PUBLIC_URL"
     tunnels: list[ngrok.Tunnel] = []
+    why = "there is no tunnel"
     try:
         if settings.ngrok_api != "off":
             tunnels = ngrok.tunnels(settings.ngrok_api)
-    except (ngrok.NgrokError, TimeoutError) as error:
-        if public is None:
-            raise FaultError(f"{error}: {run}") from None
+    except ngrok.NgrokError as error:
+        why = str(error)
+    except TimeoutError:
+        why = f"{settings.ngrok_api} does not answer"
     found = ngrok.urls(tunnels, port)
-    elsewhere = {tunnel.wss_url: tunnel.config.addr for tunnel in tunnels if tunnel.wss_url not in found}
-    if public in elsewhere or (public is None and not found and elsewhere):
-        url = public or next(iter(elsewhere))
-        where = f"{url and web_url(url)} leads to {elsewhere[url]}"
+    elsewhere = {each.wss_url: each.config.addr for each in tunnels if each.wss_url and each.port != port}
+    url = public or next(iter(found or elsewhere), None)
+    if url is None:
+        raise FaultError(f"{why}: {run}")
+    if url in elsewhere and url not in found:
+        where = f"{web_url(url)} leads to {elsewhere[url]}"
         raise FaultError(f"the tunnel {where}, not to port {port}: run `ngrok http {port}`")
-    if public is None and not found:
-        raise FaultError(f"there is no tunnel: {run}")
-    if public is not None and found and public not in found:
+    if found and url not in found:
         raise FaultError(
-            f"PUBLIC_URL is {web_url(public)}, but the tunnel to port {port} is {web_url(found[0])}: "
+            f"PUBLIC_URL is {web_url(url)}, but the tunnel to port {port} is {web_url(found[0])}: "
             "change PUBLIC_URL, or remove it and restart the server"
         )
-    return web_url(public or found[0])
+    return web_url(url)
 
 
 def check_descriptors(settings: Settings) -> str:
-    """Check that the system allows so many connections as MAX_STREAMS needs, from the same shell."""
+    """Check that the system allows as many connections as MAX_STREAMS needs, from the same shell."""
+    if sys.platform == "win32":
+        raise SkippedError("Windows does not limit them")
     if why := lack(settings):
         raise FaultError(why)
     return f"there are enough for {settings.max_streams} streams"

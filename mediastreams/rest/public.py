@@ -13,8 +13,7 @@ from mediastreams.caller.account import Account
 from mediastreams.caller.websocket import CallError
 from mediastreams.config import Settings
 from mediastreams.text import printable
-
-NO_ADDRESS = "this server has no public address: run `ngrok http {}`, or set PUBLIC_URL"
+from mediastreams.web.addresses import web_url
 
 
 def fail(sentence: object) -> NoReturn:
@@ -31,10 +30,11 @@ class Public:
 
     def __init__(self, settings: Settings) -> None:
         """Ask ngrok's agent where PUBLIC_URL is not set. Without an address the command ends."""
-        found = ngrok.with_tunnel(settings, settings.http_server_port).public_url
+        port = settings.http_server_port
+        found = ngrok.with_tunnel(settings, port).public_url
         if found is None:
-            fail(NO_ADDRESS.format(settings.http_server_port))
-        self.url = f"https{found.removeprefix('wss')}"
+            fail(f"this server has no public address: run `ngrok http {port}`, or set PUBLIC_URL")
+        self.url = web_url(found)
         self._settings = settings
 
     @property

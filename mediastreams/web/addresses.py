@@ -42,7 +42,7 @@ def to_paste(settings: Settings, port: int) -> list[str]:
     dials = "" if settings.dial_number else " (set DIAL_NUMBER to one that you can answer)"
     return [
         f"To paste into a TwiML Bin, as the Stream's url: {settings.public_url}/media",
-        f"Or without a Bin, as the number's webhook: {web}/twiml/start-stream{dials}",
+        f"Or with `python -m mediastreams number`, as the number's webhook: {web}/twiml/start-stream{dials}",
     ]
 
 

@@ -71,7 +71,10 @@ class Watch:
             logger.warning(line, web_url(before), port)
         elif before is not None:
             new = web_url(self._url)
-            line = "The tunnel %s is now %s: in Twilio, the number's webhook must be %s/twiml/start-stream"
+            line = (
+                "The tunnel %s is now %s: the number's webhook must be %s/twiml/start-stream, and "
+                "`python -m mediastreams number` sets it"
+            )
             logger.warning(line, web_url(before), new, new)
         else:
             for line in to_paste(replace(self._settings, public_url=self._url), port):

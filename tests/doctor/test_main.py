@@ -193,6 +193,14 @@ class TestBroken:
             f"no ngrok runs at http://127.0.0.1:1: run `ngrok http {world.port}`, or set PUBLIC_URL",
         )
 
+    def test_ngrok_does_not_answer(self, monkeypatch):
+        monkeypatch.setattr(machine.ngrok, "SECONDS", 0.05)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            with pytest.raises(FaultError) as caught:
+                machine.find_address(Settings(ngrok_api=url))
+        assert str(caught.value) == f"{url} does not answer: run `ngrok http 5000`, or set PUBLIC_URL"
+
     def test_ngrok_has_no_tunnel(self, world):
         world.start()
         world.agent.tunnels = []
@@ -403,6 +411,21 @@ class TestLeftOut:
     def test_without_recordings(self):
         with pytest.raises(SkippedError, match="RECORDINGS_DIR is not set"):
             machine.check_recordings(Settings())
+
+
+def test_other_tunnels_do_not_matter():
+    """Those of TCP and of plain HTTP, and those to other programs."""
+    others = [("tcp://0.tcp.ngrok.io:12345", "localhost:22"), ("https://b.ngrok.app", "http://localhost:80")]
+    mine = [("http://a.ngrok.app", "http://localhost:5000"), ("https://a.ngrok.app", "http://localhost:5000")]
+    with Agent(*others, *mine) as agent:
+        for public_url in (None, "wss://a.ngrok.app"):
+            settings = Settings(ngrok_api=agent.url, public_url=public_url)
+            assert machine.find_address(settings) == "https://a.ngrok.app"
+
+
+def test_an_address_that_is_not_ngroks():
+    settings = Settings(ngrok_api="http://127.0.0.1:1", public_url="wss://media.example.com")
+    assert machine.find_address(settings) == "https://media.example.com"
 
 
 def test_a_disk_that_is_full(tmp_path, monkeypatch):

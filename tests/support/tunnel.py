@@ -65,9 +65,7 @@ class Tunnel:
         head = await reader.readuntil(b"\r\n\r\n")
         if self.answer is not None:
             writer.write(self.answer)
-            await writer.drain()
-            writer.write_eof() if writer.can_write_eof() else writer.close()
-            await asyncio.sleep(0.1)
+            await reader.read()  # until the client has read it, and goes
             return
         if self.change is not None:
             head = self.change(head)

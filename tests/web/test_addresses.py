@@ -63,7 +63,8 @@ def test_what_to_paste(start_server):
     server.stop()
     assert server.lines[-2:] == [
         "To paste into a TwiML Bin, as the Stream's url: wss://a.example/b/media",
-        "Or without a Bin, as the number's webhook: https://a.example/b/twiml/start-stream"
+        "Or with `python -m mediastreams number`, as the number's webhook: "
+        "https://a.example/b/twiml/start-stream"
         " (set DIAL_NUMBER to one that you can answer)",
     ]
 

@@ -13,6 +13,7 @@ from mediastreams.web.tunnel import ForwardedHost
 
 URL = "https://example.ngrok.app"
 OTHER = "https://other.ngrok.app"
+WEBHOOK = "Or with `python -m mediastreams number`, as the number's webhook: "
 QUICK = """
 import runpy
 from mediastreams.web import tunnel
@@ -58,8 +59,7 @@ def test_what_to_paste_is_printed(server):
     server.stop()
     assert server.lines[2:4] == [
         "To paste into a TwiML Bin, as the Stream's url: wss://example.ngrok.app/media",
-        "Or without a Bin, as the number's webhook: https://example.ngrok.app/twiml/start-stream"
-        " (set DIAL_NUMBER to one that you can answer)",
+        f"{WEBHOOK}https://example.ngrok.app/twiml/start-stream (set DIAL_NUMBER to one that you can answer)",
     ]
     assert "has ended" not in "".join(server.lines)
 
@@ -124,12 +124,12 @@ class TestChanges:
         assert 'url="ws://a.example/media"' in ask(server, "/twiml/start-stream", Host="a.example")
         server.stop()
         dials = " (set DIAL_NUMBER to one that you can answer)"
-        webhook = "Or without a Bin, as the number's webhook: https://{}.ngrok.app/twiml/start-stream" + dials
+        webhook = WEBHOOK + "https://{}.ngrok.app/twiml/start-stream" + dials
         assert self.lines(server) == [
             "INFO in tunnel: To paste into a TwiML Bin, as the Stream's url: wss://example.ngrok.app/media",
             f"INFO in tunnel: {webhook.format('example')}",
-            f"WARNING in tunnel: The tunnel {URL} is now {OTHER}: in Twilio, the number's webhook must be "
-            f"{OTHER}/twiml/start-stream",
+            f"WARNING in tunnel: The tunnel {URL} is now {OTHER}: the number's webhook must be "
+            f"{OTHER}/twiml/start-stream, and `python -m mediastreams number` sets it",
             f"WARNING in tunnel: The tunnel {OTHER} has ended: no call reaches this server until "
             f"`ngrok http {server.port}` runs again",
         ]
@@ -191,7 +191,7 @@ def test_a_worker_of_gunicorn(agent, port, start_server):
     server = start_server(
         "-m", "gunicorn", "app:app", NGROK_API=agent.url, HTTP_SERVER_PORT=str(port), TWILIO_AUTH_TOKEN=TOKEN
     )
-    server.wait_for("in tunnel: Or without a Bin, as the number's webhook: https://example.ngrok.app/")
+    server.wait_for(f"in tunnel: {WEBHOOK}https://example.ngrok.app/")
     path = "/twiml/start-stream"
     assert "wss://example.ngrok.app/media" in ask(
         server, path, Host="a.example", X_Twilio_Signature=signed(path)
