@@ -1,7 +1,10 @@
 """What is checked at Twilio, by its REST API."""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +16,8 @@ from mediastreams.rest.api import Api, ApiError, base_url
 
 _MAX_APART = 60  # seconds; with Amazon's signatures 300 are too much
 _BINS = "handler.twilio.com"
+
+_T = TypeVar("_T")
 
 
 def check_clock(settings: Settings) -> str:
@@ -35,13 +40,16 @@ def check_clock(settings: Settings) -> str:
 
 
 def check_account(settings: Settings) -> str:
-    """Check that SID and secret open the account, and that it is active."""
+    """Check that the token is that of the account, which is active; without a token, that the key opens it.
+
+    Only a main key may ask for the account itself, so the key asks for the numbers.
+    Source: https://www.twilio.com/docs/iam/api-keys/keys-in-console
+    """
     _need_account(settings)
-    try:
-        with Api(settings) as api:
-            account = api.account()
-    except ApiError as error:
-        raise FaultError(str(error)) from None
+    if settings.twilio_auth_token is None:
+        _ask(settings, Api.numbers)
+        return "the API key opens it"
+    account = _ask(replace(settings, twilio_api_key=None), Api.account)
     if account.status != "active":
         raise FaultError(f"the account is {account.status}: see the Twilio Console")
     trial = ", a trial: it calls only verified numbers" if account.type == "Trial" else ""
@@ -51,11 +59,7 @@ def check_account(settings: Settings) -> str:
 def check_number(settings: Settings, url: str) -> str:
     """Check that the calls of a number go to the server at `url`."""
     _need_account(settings)
-    try:
-        with Api(settings) as api:
-            numbers = api.numbers()
-    except ApiError as error:
-        raise FaultError(str(error)) from None
+    numbers = _ask(settings, Api.numbers)
     plain = [number for number in numbers if not (number.trunk_sid or number.voice_application_sid)]
     ours = [each.phone_number for each in plain if (each.voice_url or "").startswith(f"{url}/twiml/")]
     if ours:
@@ -66,6 +70,14 @@ def check_number(settings: Settings, url: str) -> str:
         raise FaultError("the account has no number: buy one in the Twilio Console")
     number = numbers[0].phone_number
     raise FaultError(f"the calls of no number come to {url}: `python -m mediastreams number {number}`")
+
+
+def _ask(settings: Settings, what: Callable[[Api], _T]) -> _T:
+    try:
+        with Api(settings) as api:
+            return what(api)
+    except ApiError as error:
+        raise FaultError(str(error)) from None
 
 
 def _need_account(settings: Settings) -> None:

@@ -12,13 +12,14 @@ import pytest
 from support.handshake import handshake
 from support.markdown import Document
 from support.ngrok import Agent
-from support.rest import NUMBER, Rest
+from support.rest import KEY, NUMBER, SECRET, Rest
 from support.server import ROOT, SECONDS, TOKEN, environment
 from support.tunnel import Tunnel
 
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError, machine, twilio
 
+KEYS = {"TWILIO_API_KEY": KEY, "TWILIO_API_SECRET": SECRET}
 REFUSED = b"HTTP/1.1 502 Bad Gateway\r\nNgrok-Error-Code: ERR_NGROK_8012\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -61,7 +62,7 @@ class World:
             preexec_fn=preexec_fn,
         )
         assert result.stderr == ""
-        assert TOKEN not in result.stdout
+        assert not any(secret in result.stdout for secret in (TOKEN, SECRET))
         lines = [re.fullmatch(r"(ok|FAIL|-) +(\w+) +(.+)", line) for line in result.stdout.splitlines()]
         assert len({line[2] for line in lines}) == len(lines)
         return result.returncode, {line[2]: (line[1], line[3]) for line in lines}
@@ -328,6 +329,18 @@ class TestBroken:
             "Twilio answered 20003 Authenticate (HTTP 401), see https://www.twilio.com/docs/errors/20003",
         )
 
+    def test_the_token_is_not_that_of_the_account_though_the_key_is(self, world):
+        world.start(TWILIO_AUTH_TOKEN="another-token-0123456789")
+        name, text = world.fault(TWILIO_AUTH_TOKEN="another-token-0123456789", **KEYS)
+        assert name == "account"
+        assert "20003 Authenticate" in text
+
+    def test_the_key_was_deleted(self, world):
+        world.start()
+        name, text = world.fault(**{**KEYS, "TWILIO_API_SECRET": "another-secret"})
+        assert name == "number"
+        assert "20003 Authenticate" in text
+
     def test_the_account_is_suspended(self, world):
         world.start()
         world.rest.account["status"] = "suspended"
@@ -400,6 +413,13 @@ class TestLeftOut:
         assert "anybody can send a stream" in lines["settings"][1]
         assert lines["signature"] == ("-", "TWILIO_AUTH_TOKEN is not set")
         assert lines["account"] == ("-", "TWILIO_AUTH_TOKEN is not set, nor TWILIO_API_KEY")
+
+    def test_with_a_key_alone(self, world):
+        world.start(TWILIO_AUTH_TOKEN="")
+        status, lines = world.examine(TWILIO_AUTH_TOKEN="", **KEYS)
+        assert status == 0
+        assert lines["account"] == ("ok", "the API key opens it")
+        assert lines["number"] == ("ok", f"the calls of {NUMBER} come here")
 
     def test_a_twiml_bin(self, world):
         world.start()

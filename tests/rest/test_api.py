@@ -117,8 +117,9 @@ class TestCredentials:
         ids=["token", "key", "key before token"],
     )
     def test_those_that_are_enough(self, rest, environ):
+        added = rest.add()
         with api(rest, **environ) as asking:
-            assert asking.account().status == "active"
+            assert [number.sid for number in asking.numbers()] == [added["sid"]]
 
     @pytest.mark.parametrize(
         ("environ", "line"),

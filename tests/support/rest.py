@@ -149,6 +149,8 @@ class Rest:
             return error(401, 20003, "Authenticate")
         account = f"/2010-04-01/Accounts/{SID}"
         if (method, path) == ("GET", f"{account}.json"):
+            if authorization != f"Basic {allowed[0].decode()}":  # the key is a standard one
+                return error(401, 20003, "Authenticate")
             return 200, self.of_account()
         if (method, path) == ("GET", f"{account}/IncomingPhoneNumbers.json"):
             return self.list(path, parameters)
