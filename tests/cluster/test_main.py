@@ -98,4 +98,4 @@ def test_without_the_library():
 def test_help_without_the_library():
     result = run("-c", WITHOUT_REDIS, "--help")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "work  Consume the calls that servers publish on REDIS_URL" in result.stdout
+    assert "work    Consume the calls that servers publish on REDIS_URL" in result.stdout
