@@ -37,9 +37,10 @@ _TRANSCRIBED_PER_CORE = 6  # calls: the local engine takes a core for six to eig
     help="The consumer group, which gets every call once (default: the consumer's name).",
 )
 def work(consumers: tuple[str, ...], calls: int | None, group: str | None) -> None:
-    """Consume the calls that servers publish on REDIS_URL, until SIGTERM.
+    """Consume the calls that servers publish on REDIS_URL.
 
-    Each call is one worker's at a time. Where that one dies, another goes on within 6 seconds.
+    It goes on until SIGTERM. Each call is one worker's at a time. Where that one dies, another goes on within
+    6 seconds.
     """
     if group is not None and len(consumers) > 1:
         raise click.UsageError("--group is for one consumer: start a worker for each")

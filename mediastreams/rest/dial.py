@@ -33,10 +33,11 @@ _EVENTS = ["initiated", "ringing", "answered", "completed"]
 )
 @click.option("--hang-up", metavar="CA...", help="End this call, in place of placing one.")
 def dial(number: str | None, caller: str | None, twiml: str | None, hang_up: str | None) -> None:
-    """Call a NUMBER from your Twilio account; who answers is connected to this server.
+    """Call a NUMBER from your Twilio account.
 
-    Twilio charges for the call. The server logs how it goes. The default document plays the voice of who
-    answers back; start-stream connects them with DIAL_NUMBER, which then must be another number.
+    Who answers is connected to this server, which logs how the call goes. Twilio charges for it. The default
+    document plays the voice of who answers back; start-stream connects them with DIAL_NUMBER, which then must
+    be another number.
 
     Needs TWILIO_ACCOUNT_SID, and TWILIO_AUTH_TOKEN or an API key. The public address is that of ngrok's
     tunnel, or PUBLIC_URL.

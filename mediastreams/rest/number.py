@@ -43,10 +43,11 @@ _METHOD = click.Choice(["GET", "POST"], case_sensitive=False)
 @click.option("--status-callback", metavar="URL")
 @click.option("--status-callback-method", type=_METHOD)
 def number(number: str | None, twiml: str | None, yes: bool, **given: str | None) -> None:
-    """Point a NUMBER of your Twilio account at this server; without a number, list the account's.
+    """Point a NUMBER of your Twilio account at this server.
 
-    Sets the webhook of its calls, and the status callback. Shows first what was set, and the command that
-    puts it back: that is what the options with Twilio's names are for. "" takes away what is set.
+    Without a NUMBER it lists those of the account. Sets the webhook of its calls, and the status callback.
+    Shows first what was set, and the command that puts it back: that is what the options with Twilio's names
+    are for. "" takes away what is set.
 
     Needs TWILIO_ACCOUNT_SID, and TWILIO_AUTH_TOKEN or an API key. The public address is that of ngrok's
     tunnel, or PUBLIC_URL.
