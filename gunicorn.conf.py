@@ -21,6 +21,9 @@ worker_class = "mediastreams.server.gunicorn_worker.Worker"
 graceful_timeout = int(_settings.drain_timeout) + 10
 if _settings.log_format == "json":
     logger_class = "mediastreams.server.gunicorn_worker.JsonLogger"
+# gunicorn 25.1 and newer would make a socket in the user's home: the same for all servers of a user, and a
+# service has no home.
+control_socket_disable = True
 
 # The workers gather their metrics in this folder, which must be set before one imports prometheus_client. A
 # reload reads this file again, and keeps the folder.
