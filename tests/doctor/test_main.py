@@ -13,7 +13,7 @@ from support.handshake import handshake
 from support.markdown import Document
 from support.ngrok import Agent
 from support.rest import KEY, NUMBER, SECRET, Rest
-from support.server import ROOT, SECONDS, TOKEN, environment
+from support.server import ROOT, SECONDS, TOKEN, environment, run_command
 from support.tunnel import Tunnel
 
 from mediastreams.config import Settings
@@ -51,16 +51,20 @@ class World:
 
     def examine(self, *arguments, preexec_fn=None, **environ):
         """Run the doctor; return its status, and what it prints of each check: its mark and its text."""
-        result = subprocess.run(
-            [sys.executable, "-m", "mediastreams", "doctor", *arguments],
-            cwd=ROOT,
-            env={**environment(), **self.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=3 * SECONDS,
-            preexec_fn=preexec_fn,
-        )
+        environ = {**self.environ, **environ}
+        if preexec_fn is None and "PYTHONPATH" not in environ:  # where what is imported is no other
+            result = run_command("doctor", *arguments, **environ)
+        else:
+            result = subprocess.run(
+                [sys.executable, "-m", "mediastreams", "doctor", *arguments],
+                cwd=ROOT,
+                env={**environment(), **environ},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=3 * SECONDS,
+                preexec_fn=preexec_fn,
+            )
         assert result.stderr == ""
         assert not any(secret in result.stdout for secret in (TOKEN, SECRET))
         lines = [re.fullmatch(r"(ok|FAIL|-) +(\w+) +(.+)", line) for line in result.stdout.splitlines()]

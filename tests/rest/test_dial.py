@@ -5,7 +5,7 @@ import re
 import pytest
 from support.markdown import Document
 from support.rest import KEY, NUMBER, SECRET
-from support.server import ROOT, TOKEN, run
+from support.server import ROOT, TOKEN, run_command
 
 PUBLIC = "https://example.ngrok.app"
 OTHER = "+442071838750"
@@ -14,7 +14,7 @@ KEYS = {"TWILIO_AUTH_TOKEN": "", "TWILIO_API_KEY": KEY, "TWILIO_API_SECRET": SEC
 
 def dial(rest, *arguments, **environ):
     environ = {**rest.environ, **KEYS, "PUBLIC_URL": PUBLIC, **environ}
-    result = run("-m", "mediastreams", "dial", *arguments, **environ)
+    result = run_command("dial", *arguments, **environ)
     assert "Traceback" not in result.stderr
     assert SECRET not in result.stdout + result.stderr
     return result
@@ -132,6 +132,6 @@ def test_a_command_line_that_cannot_be_used(rest, arguments, words):
 
 
 def test_what_is_missing(rest):
-    result = run("-m", "mediastreams", "dial", OTHER, TWILIO_AUTH_TOKEN=TOKEN)
+    result = run_command("dial", OTHER, TWILIO_AUTH_TOKEN=TOKEN)
     assert result.returncode == 1
     assert result.stderr.startswith("Failed: TWILIO_ACCOUNT_SID is not set")

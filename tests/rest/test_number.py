@@ -8,7 +8,7 @@ import pytest
 from support.markdown import Document
 from support.ngrok import Agent
 from support.rest import KEY, NUMBER, SECRET
-from support.server import ROOT, SECONDS, TOKEN, environment, run
+from support.server import ROOT, SECONDS, TOKEN, environment, run_command
 from support.tunnel import Tunnel
 
 FIRST_CALL = Document(ROOT / "docs" / "first-call.md")
@@ -28,16 +28,18 @@ WITH_TOKEN = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_API_KEY": "", "TWILIO_API_SECR
 def number(rest, *arguments, answer=None, **environ):
     """Run the command with an API key; type `answer`, None: nothing can be typed."""
     environ = {**rest.environ, **KEYS, "PUBLIC_URL": PUBLIC, **environ}
-    result = subprocess.run(
-        [sys.executable, "-m", "mediastreams", "number", *arguments],
-        cwd=ROOT,
-        env={**environment(), **environ},
-        input=answer,
-        stdin=subprocess.DEVNULL if answer is None else None,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    if answer is None:
+        result = run_command("number", *arguments, **environ)
+    else:
+        result = subprocess.run(
+            [sys.executable, "-m", "mediastreams", "number", *arguments],
+            cwd=ROOT,
+            env={**environment(), **environ},
+            input=answer,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
     for secret in (TOKEN, SECRET, "nobody must show"):
         assert secret not in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
@@ -236,9 +238,7 @@ def test_an_error_of_twilio_is_one_line(rest):
 
 
 def test_a_wrong_token_is_one_line(rest):
-    result = run(
-        *("-m", "mediastreams", "number"), **{**rest.environ, "TWILIO_AUTH_TOKEN": "wrong-and-secret"}
-    )
+    result = run_command("number", **{**rest.environ, "TWILIO_AUTH_TOKEN": "wrong-and-secret"})
     assert result.returncode == 1
     assert result.stderr.startswith("Failed: Twilio answered 20003 Authenticate (HTTP 401), see https")
     assert result.stderr.count("\n") == 1

@@ -1,7 +1,8 @@
 """Runs Python programs without the time that their imports take.
 
-Each of pytest's workers starts a process that imports what servers import, and one for the simulated caller;
-these fork for each program. The program itself is run as `python` runs it.
+Each of pytest's workers starts a process that imports what servers import, one for the simulated caller and
+one for the commands that ask Twilio; these fork for each program. The program itself is run as `python` runs
+it.
 """
 
 import atexit
@@ -18,6 +19,7 @@ from pathlib import Path
 
 SERVER = ("mediastreams.extension", "mediastreams.echo")
 CALLER = ("mediastreams.caller.call", "mediastreams.caller.plan", "mediastreams.caller.sound_file")
+COMMANDS = ("mediastreams.rest.dial", "mediastreams.rest.number", "mediastreams.doctor.road")
 
 # A first fork keeps the program's exit status until nobody asks for it any more, as a shell's child is kept.
 FORKS = """
@@ -128,11 +130,10 @@ def start(arguments, folder, environ):
     return process
 
 
-def run_caller(arguments, folder, environ, seconds):
-    """Run the caller with these arguments to its end; return its status, stdout and stderr."""
-    arguments = ["-m", "mediastreams.caller", *arguments]
+def run(imports, arguments, folder, environ, seconds):
+    """Run a program to its end; return its status, stdout and stderr."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        process = Process(CALLER, arguments, folder, environ, stdout.fileno(), stderr.fileno())
+        process = Process(imports, arguments, folder, environ, stdout.fileno(), stderr.fileno())
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

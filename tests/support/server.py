@@ -157,6 +157,15 @@ def run(*arguments, **environ):
 
 def run_caller(*arguments, **environ):
     """Run the simulated caller to its end, likewise."""
+    return _run_forked(forks.CALLER, "mediastreams.caller", arguments, environ)
+
+
+def run_command(*arguments, **environ):
+    """Run `number`, `dial` or `doctor` to its end, likewise."""
+    return _run_forked(forks.COMMANDS, "mediastreams", arguments, environ)
+
+
+def _run_forked(imports, module, arguments, environ):
     folder = environ.pop("cwd", ROOT)
     environ = {**environment(), "PYTHONPATH": str(ROOT), **environ}
-    return forks.run_caller(arguments, folder, environ, 3 * SECONDS)
+    return forks.run(imports, ["-m", module, *arguments], folder, environ, 3 * SECONDS)
