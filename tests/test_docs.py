@@ -42,6 +42,9 @@ COMMANDS = {
         "The picture of the terminal",
     ): "needs rich, which draws the picture, and the recogniser",
     ("docs/call-webhook.md", "Set it up"): "tests/call_webhook/test_docs.py",
+    ("docs/container.md", "Build the image"): "tests/deploy/conftest.py",
+    ("docs/container.md", "Run the server"): "tests/deploy/test_container.py",
+    ("docs/container.md", "Server, Redis and workers"): "tests/deploy/test_compose.py",
     ("docs/redis.md", "Start it"): "tests/cluster/test_redis_page.py",
     ("docs/redis.md", "Your own consumer"): "tests/cluster/test_redis_page.py",
     (
