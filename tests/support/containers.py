@@ -82,7 +82,9 @@ class Podman:
     def stop(self):
         """End it, and its containers."""
         os.kill(self._first(), signal.SIGKILL)
-        self._service.stop(told=False)  # `unshare` ends when all that was in the namespace has ended
+        # `unshare` ends when all that was in the namespace has, and that writes what it mounted to the disk.
+        self._service.process.wait(BUILD_SECONDS)
+        self._service.stop(told=False)
 
     def _first(self):
         """Return the number of the process with which the namespaces begin and end."""
