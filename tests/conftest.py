@@ -7,12 +7,6 @@ import pytest
 from support.server import ROOT, Server, environment
 
 
-def pytest_cmdline_main(config):
-    """Let one of pytest-xdist's workers have all tests of an `xdist_group`."""
-    if getattr(config.option, "dist", "no") == "load":  # what xdist makes of -n
-        config.option.dist = "loadgroup"
-
-
 @pytest.fixture(scope="session")
 def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ There are two tests only: under xdist each worker that runs one builds the wheel
 import email
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,17 +15,11 @@ from configparser import ConfigParser
 
 import pytest
 from packaging.requirements import Requirement
+from support.checkout import copy_checkout, tracked
 from support.server import ROOT, SECONDS, Server, environment
 
 INSTALL_SECONDS = 300
 EXTRAS = {name: f"requirements-{name}.txt" for name in ("transcription", "google", "redis", "deploy")}
-
-
-def tracked(*folders):
-    """Return the paths of the files that git tracks, or would, beneath these folders of the checkout."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *folders]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    return [name for name in listed.split("\0") if name and (ROOT / name).exists()]
 
 
 def finish(*command, seconds=SECONDS, **options):
@@ -40,9 +33,7 @@ def finish(*command, seconds=SECONDS, **options):
 def wheel(tmp_path_factory):
     """The wheel, built from the source distribution, which is built from a copy of the checkout."""
     folder = tmp_path_factory.mktemp("packaging")
-    for name in tracked():
-        (folder / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / "checkout" / name)
+    copy_checkout(folder / "checkout")
     finish(sys.executable, "-m", "build", "--outdir", folder, folder / "checkout", seconds=INSTALL_SECONDS)
     (path,) = folder.glob("*.whl")
     return path
