@@ -1,8 +1,9 @@
-"""The unit of `deploy/`: checked by systemd's own programs, and its commands run as systemd runs them."""
+"""The units of `deploy/`: checked by systemd's own programs, and its commands run as systemd runs them."""
 
 import collections
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
@@ -15,11 +16,13 @@ from support.callers import Callers
 from support.handshake import exchange, handshake
 from support.programs import executable
 from support.redis import free_port
-from support.server import ROOT, SECONDS, Server, environment, wait_until
+from support.server import ROOT, SECONDS, Server, environment, run, wait_until
 from websockets.sync.client import connect
 
 UNIT = ROOT / "deploy" / "mediastreams@.service"
-GUNICORN = "/srv/mediastreams/.venv/bin/gunicorn"
+WORKER = ROOT / "deploy" / "mediastreams-work@.service"
+PROGRAMS = "/srv/mediastreams/.venv/bin"
+GUNICORN = f"{PROGRAMS}/gunicorn"
 
 
 def values():
@@ -46,13 +49,13 @@ def command(*arguments):
 
 
 class TestTheUnit:
-    @pytest.fixture
-    def instance(self, tmp_path):
-        """The unit's instance for port 5000, with a program that is there."""
-        text = UNIT.read_text()
-        assert GUNICORN in text
-        path = tmp_path / "mediastreams@5000.service"
-        path.write_text(text.replace(GUNICORN, sys.executable))
+    @pytest.fixture(params=[UNIT, WORKER], ids=lambda unit: unit.stem)
+    def instance(self, request, tmp_path):
+        """The instance of a unit for port 5000, or of that number, with a program that is there."""
+        text, replaced = re.subn(f"{PROGRAMS}/(gunicorn|python)", sys.executable, request.param.read_text())
+        assert replaced == 1
+        path = tmp_path / request.param.name.replace("@", "@5000")
+        path.write_text(text)
         return path
 
     def analyze(self, *arguments):
@@ -67,6 +70,15 @@ class TestTheUnit:
         """At most 2.0 of 10."""
         result = self.analyze("security", "--offline=true", "--no-pager", "--threshold=20", str(instance))
         assert result.returncode == 0, result.stdout + result.stderr
+
+    def test_the_worker_is_a_command(self, tmp_path):
+        """It starts, and says that it needs a Redis."""
+        (line,) = re.findall(r"ExecStart=(.*)", WORKER.read_text())
+        program, *arguments = shlex.split(line)
+        assert program == f"{PROGRAMS}/python"
+        result = run(*arguments, cwd=tmp_path)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert "REDIS_URL" in result.stderr
 
     def test_systemd_waits_longer_than_gunicorn(self):
         printed = subprocess.run(
