@@ -14,7 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from support.programs import executable, skip
+import pytest
+
+from support.programs import executable
 from support.server import ROOT, SECONDS, Server, environment, wait_until
 
 BUILD_SECONDS = 300
@@ -56,7 +58,7 @@ class Podman:
         for name in _PROGRAMS:
             executable(name, _PACKAGES)
         if subprocess.run([*_APART, "true"], capture_output=True).returncode:
-            skip("containers need the rights of root to make namespaces")
+            pytest.skip("containers need the rights of root to make namespaces")
         self.folder = folder
         self._url = f"unix://{folder}/podman.sock"
         files = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
