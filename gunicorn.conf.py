@@ -6,7 +6,6 @@ environment and `.env`. Its workers obey the settings of the application's `Medi
 
 import os
 import shutil
-import signal
 import tempfile
 
 from mediastreams.config import load, random_page_token
@@ -41,11 +40,6 @@ def when_ready(server):
     port = address[1] if isinstance(address, tuple) else _settings.http_server_port
     for line in addresses(_settings, port, _token):
         server.log.info(line)
-
-
-def post_fork(_server, _worker):
-    """Let SIGTERM end a worker that is not ready yet; the handler that it inherits would lose the signal."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def child_exit(_server, worker):

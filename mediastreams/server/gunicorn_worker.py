@@ -1,5 +1,7 @@
 """The same server under gunicorn: `gunicorn app:app`, with `gunicorn.conf.py`."""
 
+import os
+import signal
 from types import FrameType
 from typing import Any
 
@@ -14,6 +16,24 @@ from mediastreams.server.state import ServerState
 from mediastreams.server.workers import Workers
 
 _LOOK_SECONDS = 0.02  # how often a worker that ends looks for another one
+
+
+def _hold_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _release_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _begin_process() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release_sigterm()
+
+
+# SIGTERM ends a worker that is not ready yet: the handler that it has from the master would lose the signal,
+# and the server would not end before `graceful_timeout`.
+os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_begin_process)
 
 
 class Worker(GeventWebSocketWorker):  # type: ignore[misc]
