@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from gevent.monkey import get_original
+
 from mediastreams.config import Settings
 from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
 from mediastreams.log.limit import LimitedHandler
@@ -18,6 +20,8 @@ def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None
     handler = LimitedHandler(on_written)
     handler.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
     handler.setFormatter(formatter(settings))
+    # As `LimitedHandler.createLock`; for the lock of all loggers.
+    logging._lock = get_original("logging", "_lock")  # type: ignore[attr-defined]
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
 
+from gevent.monkey import get_original
+
 from mediastreams.protocol.messages import Message, Unknown
 from mediastreams.streams.stream import MAX_SHOWN, Stream, current
 
@@ -79,6 +81,13 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
         self._opening: set[object] = set()  # the functions that were seen to open a `Stream`
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """Make a lock of the system's, also under gunicorn, where gevent has patched `threading`.
+
+        Threads beside the server's log too. Where two of them met at gevent's lock, one has waited for ever.
+        """
+        self.lock = get_original("_thread", "RLock")()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or those that were held back for it, or none."""
