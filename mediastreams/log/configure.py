@@ -1,9 +1,8 @@
 """Sets the log up as the settings say."""
 
+import _thread
 import logging
 from collections.abc import Callable
-
-from gevent.monkey import get_original
 
 from mediastreams.config import Settings
 from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
@@ -21,7 +20,7 @@ def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None
     handler.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
     handler.setFormatter(formatter(settings))
     # As `LimitedHandler.createLock`; for the lock of all loggers.
-    logging._lock = get_original("logging", "_lock")  # type: ignore[attr-defined]
+    logging._lock = _thread.RLock()  # type: ignore[attr-defined]
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 

@@ -13,14 +13,13 @@ an unknown event one for each of 20 names. The stream's summary has their number
 All else is logged: the lines of a valid call, and whatever an application logs besides.
 """
 
+import _thread
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
-
-from gevent.monkey import get_original
 
 from mediastreams.protocol.messages import Message, Unknown
 from mediastreams.streams.stream import MAX_SHOWN, Stream, current
@@ -83,11 +82,11 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._opening: set[object] = set()  # the functions that were seen to open a `Stream`
 
     def createLock(self) -> None:  # noqa: N802 - logging's name
-        """Make a lock of the system's, also under gunicorn, where gevent has patched `threading`.
+        """Make a lock of the system's, also under gunicorn, where `threading` has gevent's.
 
         Threads beside the server's log too. Where two of them met at gevent's lock, one has waited for ever.
         """
-        self.lock = get_original("_thread", "RLock")()
+        self.lock = _thread.RLock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or those that were held back for it, or none."""
