@@ -1,5 +1,10 @@
-"""Makes what a peer sent fit for a log."""
+"""Makes what a peer sent fit for a log, and a command fit to be copied."""
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from base64 import b64encode
 
 _MAX_SHOWN = 4096
@@ -22,3 +27,17 @@ def elide(payload: bytes) -> str:
     """Return the first 8 characters of a payload as it is on the wire, in base64, and its length there."""
     wire = b64encode(payload).decode()
     return wire if len(wire) <= 8 else f"{wire[:8]}... ({len(wire)} characters)"
+
+
+def command(*arguments: str) -> str:
+    """Return the command `python -m mediastreams` with these arguments, as the shell of this folder takes it.
+
+    Its Python is this one: `python` where that is found on PATH, else by its path.
+    """
+    python = sys.executable
+    if os.path.normcase(shutil.which("python") or "") == os.path.normcase(python):
+        python = "python"
+    elif python.startswith(beneath := os.path.join(os.getcwd(), "")):
+        python = python.removeprefix(beneath)
+    words = [python, "-m", "mediastreams", *arguments]
+    return printable(subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words))

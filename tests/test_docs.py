@@ -45,6 +45,8 @@ COMMANDS = {
     ("docs/container.md", "Build the image"): "tests/deploy/conftest.py",
     ("docs/container.md", "Run the server"): "tests/deploy/test_container.py",
     ("docs/container.md", "Server, Redis and workers"): "tests/deploy/test_compose.py",
+    ("docs/deploy.md", "gunicorn"): RUN_BY_THE_README_TEST,
+    ("docs/first-call.md", "The tunnel"): "ngrok needs an account; python app.py: tests/test_readme.py",
     ("docs/first-call.md", "The number"): "tests/rest/test_number.py",
     ("docs/first-call.md", "A call to your phone"): "tests/rest/test_dial.py",
     ("docs/first-call.md", "When it does not work"): "tests/doctor/test_main.py",

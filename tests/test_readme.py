@@ -46,6 +46,7 @@ TWO_WAY = Document(ROOT / "docs" / "two-way-streams.md")
 (SERVED,) = TWO_WAY.blocks("The TwiML", "xml")
 (ECHOED,) = TWO_WAY.blocks("What the echo logs", "")
 (DEPLOY,) = README.blocks("Deploy", "sh")
+(WORKERS,) = Document(ROOT / "docs" / "deploy.md").blocks("gunicorn", "sh")
 (TEST,) = README.blocks("Run the tests", "sh")
 (BREAK,) = TROUBLES.blocks("Find the cause with the simulated caller", "sh")
 BROKEN, TOLD = TROUBLES.blocks("Find the cause with the simulated caller", "")
@@ -158,6 +159,8 @@ def test_the_commands_from_first_to_last(checkout, tmp_path):
         server.wait_for("TWILIO_AUTH_TOKEN")  # a worker is there
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as answer:
             assert json.load(answer) == {"status": "ok", "streams": 0}
+    with serving(WORKERS, checkout, environ) as server:
+        server.wait_for("Booting worker", times=4)
 
 
 def test_the_settings_to_begin_with_are_used(checkout, tmp_path):

@@ -1,8 +1,12 @@
+import os
+import shlex
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediastreams.text import elide, printable
+from mediastreams.text import command, elide, printable
 
 
 class TestPrintable:
@@ -39,3 +43,39 @@ class TestPrintable:
 )
 def test_a_payload_is_elided(payload, shown):
     assert elide(payload) == shown
+
+
+class TestCommand:
+    """What it returns can be typed in the folder it was made in."""
+
+    @pytest.fixture
+    def python(self, tmp_path, monkeypatch):
+        """A Python of an environment in the current folder, which runs this test."""
+        python = tmp_path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
+        monkeypatch.setattr(sys, "executable", str(python))
+        monkeypatch.chdir(tmp_path)
+        return python
+
+    def test_with_a_python_of_this_folder(self, python):
+        assert (
+            command("number", "+1") == f"{os.path.join('.venv', 'bin', 'python')} -m mediastreams number +1"
+        )
+
+    def test_with_a_python_of_another_folder(self, python, monkeypatch):
+        monkeypatch.chdir(python.parents[1])
+        assert command("dial") == f"{os.path.join('bin', 'python')} -m mediastreams dial"
+        (python.parents[2] / "other").mkdir()
+        monkeypatch.chdir(python.parents[2] / "other")
+        assert command("dial") == f"{python} -m mediastreams dial"
+
+    def test_with_the_one_that_the_shell_finds(self, python, monkeypatch):
+        monkeypatch.setenv("PATH", str(python.parent))
+        assert command("dial") == "python -m mediastreams dial"
+
+    def test_a_shell_reads_what_it_is_given(self, monkeypatch):
+        words = ["number", "--voice-url", "https://a.example/?b=c&d='e f'", "--trunk-sid", ""]
+        assert shlex.split(command(*words))[1:] == ["-m", "mediastreams", *words]
+        monkeypatch.setattr(sys, "platform", "win32")
+        assert command("number", "a b", "").endswith(' -m mediastreams number "a b" ""')

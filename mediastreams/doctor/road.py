@@ -10,7 +10,7 @@ from mediastreams.caller.plan import OptionError, Options, make_plan
 from mediastreams.caller.websocket import CallError, dial
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError
-from mediastreams.protocol import twiml
+from mediastreams.protocol import signature, twiml
 from mediastreams.protocol.twiml import StreamNoun, TwimlError
 
 CALL_SECONDS = 2.0
@@ -33,6 +33,11 @@ class Road:
             document = asyncio.run(http.twiml(self._twiml, form, self._account))
             stream = twiml.read(document, self._twiml)
         except (CallError, TwimlError) as error:
+            if signature.REFUSED in str(error):
+                raise FaultError(
+                    "the server refuses what these settings sign: it runs with another TWILIO_AUTH_TOKEN, or "
+                    "for another address, restart it"
+                ) from None
             raise FaultError(f"Twilio would report {error}") from None
         if not stream.url.startswith(f"wss{self._base.removeprefix('https')}/"):
             raise FaultError(

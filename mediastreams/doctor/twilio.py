@@ -13,6 +13,7 @@ from mediastreams import client
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError
 from mediastreams.rest.api import Api, ApiError, base_url
+from mediastreams.text import command
 
 _MAX_APART = 60  # seconds; with Amazon's signatures 300 are too much
 _BINS = "handler.twilio.com"
@@ -69,7 +70,7 @@ def check_number(settings: Settings, url: str) -> str:
     if not numbers:
         raise FaultError("the account has no number: buy one in the Twilio Console")
     number = numbers[0].phone_number
-    raise FaultError(f"the calls of no number come to {url}: `python -m mediastreams number {number}`")
+    raise FaultError(f"the calls of no number come to {url}: `{command('number', number)}`")
 
 
 def _ask(settings: Settings, what: Callable[[Api], _T]) -> _T:

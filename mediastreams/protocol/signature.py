@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 
 Parameters = Mapping[str, str | Iterable[str]]
 
+REFUSED = "The signature is not that of Twilio for this address."
+"""The answer to a request that Twilio has not signed, with 403."""
+
 
 def sign(auth_token: str, url: str, parameters: Parameters | None = None) -> str:
     """Return the signature, in base64, of a request to `url` with these form parameters.

@@ -108,6 +108,19 @@ def address(document: bytes, where: str, base: str, number: str | None = None) -
     return _written(response)
 
 
+def dialled(document: bytes, where: str) -> list[str]:
+    """Return the numbers that a document dials, as they are written.
+
+    Raises `TwimlError` where the document is not TwiML.
+    """
+    texts = [
+        (element.text or "").strip()
+        for dial in _response(document, where).iter("Dial")
+        for element in (dial, *dial.iter("Number"))
+    ]
+    return [text for text in texts if text]
+
+
 def resumes(document: bytes, where: str) -> bool:
     """Return whether a document lets its call ask how to go on: a `<Redirect>` to `/twiml/` with `resume=`.
 

@@ -17,6 +17,7 @@ from mediastreams.exceptions import MediaStreamsError
 from mediastreams.text import printable
 
 _PAGE_SIZE = 1000  # the most that Twilio gives at once
+_AUTHENTICATE = 20003  # Twilio's code for a SID and a secret that do not belong together
 
 _T = TypeVar("_T")
 
@@ -94,6 +95,11 @@ class Api:
         if key is not None and settings.twilio_api_secret is None:
             raise ApiError("TWILIO_API_SECRET is not set: TWILIO_API_KEY needs it")
         secret = settings.twilio_auth_token if key is None else settings.twilio_api_secret
+        self._credentials = (
+            "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"
+            if key is None
+            else "TWILIO_API_KEY and TWILIO_API_SECRET"
+        )
         if secret is None:
             raise ApiError(
                 "TWILIO_AUTH_TOKEN is not set, nor TWILIO_API_KEY: the token is in the Twilio Console, "
@@ -157,11 +163,22 @@ class Api:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise ApiError(f"Twilio cannot be asked: {_why(error, self.url)}") from None
         if not answer.is_success:
-            raise _refusal(answer)
+            raise self._refusal(answer)
         try:
             return msgspec.json.decode(answer.content, type=kind)
         except msgspec.MsgspecError as error:
             raise ApiError(f"{self.url} did not answer as Twilio's REST API does: {error}") from None
+
+    def _refusal(self, answer: httpx.Response) -> ApiError:
+        try:
+            error = msgspec.json.decode(answer.content, type=_Error)
+        except msgspec.MsgspecError:
+            return ApiError(f"{answer.url.host} answered {answer.status_code} {answer.reason_phrase}")
+        number = f"{error.code} " if error.code is not None else ""
+        check = f": check {self._credentials}" if error.code == _AUTHENTICATE else ""
+        page = f", see {error.more_info}" if error.more_info else ""
+        text = f"Twilio answered {number}{error.message} (HTTP {answer.status_code}){check}{page}"
+        return ApiError(text, error.code)
 
 
 def base_url(settings: Settings) -> str:
@@ -173,16 +190,6 @@ def base_url(settings: Settings) -> str:
         return settings.twilio_api_url
     region = settings.twilio_region or (settings.twilio_edge and "us1")
     return f"https://{'.'.join(filter(None, ('api', settings.twilio_edge, region, 'twilio.com')))}"
-
-
-def _refusal(answer: httpx.Response) -> ApiError:
-    try:
-        error = msgspec.json.decode(answer.content, type=_Error)
-    except msgspec.MsgspecError:
-        return ApiError(f"{answer.url.host} answered {answer.status_code} {answer.reason_phrase}")
-    number = f"{error.code} " if error.code is not None else ""
-    page = f", see {error.more_info}" if error.more_info else ""
-    return ApiError(f"Twilio answered {number}{error.message} (HTTP {answer.status_code}){page}", error.code)
 
 
 def _why(error: BaseException, url: str) -> str:

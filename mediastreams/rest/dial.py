@@ -9,9 +9,12 @@ import re
 import click
 
 from mediastreams import config
+from mediastreams.caller.websocket import CallError
+from mediastreams.protocol import twiml as documents
+from mediastreams.protocol.twiml import TwimlError
 from mediastreams.rest.api import Api, ApiError
 from mediastreams.rest.public import Public, document_name, fail, phone_number
-from mediastreams.text import printable
+from mediastreams.text import command, printable
 
 _EVENTS = ["initiated", "ringing", "answered", "completed"]
 
@@ -56,11 +59,13 @@ def dial(number: str | None, caller: str | None, twiml: str | None, hang_up: str
                 return
             public = Public(settings)
             caller = caller or _caller(api)
+            name = twiml or "connect-stream"
+            _check(public, name, {number, caller})
             call = api.dial(
                 {
                     "To": number,
                     "From": caller,
-                    "Url": public.twiml(twiml or "connect-stream"),
+                    "Url": public.twiml(name),
                     "Method": "POST",
                     "StatusCallback": public.call_status,
                     "StatusCallbackMethod": "POST",
@@ -70,7 +75,18 @@ def dial(number: str | None, caller: str | None, twiml: str | None, hang_up: str
     except ApiError as error:
         fail(error)
     print(printable(f"Calling {number} from {caller}: {call.sid} is {call.status}"))
-    print(printable(f"To hang up: python -m mediastreams dial --hang-up {call.sid}"))
+    print(f"To hang up: {command('dial', '--hang-up', call.sid)}")
+
+
+def _check(public: Public, name: str, numbers: set[str | None]) -> None:
+    """End the command where the document would end the call, or connect one of its numbers with itself."""
+    try:
+        document = public.document(name)
+        dialled = [] if document is None else documents.dialled(document, name)
+    except (CallError, TwimlError) as error:
+        fail(f"Twilio would end the call, and report {error}")
+    if itself := next((each for each in dialled if each in numbers), None):
+        fail(f"{name} dials {itself}, which is in the call already: give the server another DIAL_NUMBER")
 
 
 def _caller(api: Api) -> str:

@@ -4,16 +4,15 @@ python -m mediastreams number                   the numbers of the account
 python -m mediastreams number +15550123456      its calls come to this server
 """
 
-import shlex
-import subprocess
 import sys
 
 import click
 
 from mediastreams import config
+from mediastreams.caller.websocket import CallError
 from mediastreams.rest.api import Api, ApiError, Number
 from mediastreams.rest.public import Public, document_name, fail, phone_number
-from mediastreams.text import printable
+from mediastreams.text import command, printable
 
 # Twilio's name of each field that matters to where calls go, and that of its option.
 _OPTIONS = {
@@ -67,17 +66,20 @@ def number(number: str | None, twiml: str | None, yes: bool, **given: str | None
             found = next(iter(api.numbers(number)), None)
             if found is None:
                 fail(f"{number} is not a number of this account: without a number, all of them are listed")
+            doubt = None
             if not wanted:
                 public = Public(settings)
+                name = twiml or "start-stream"
+                doubt = _doubt(public, name)
                 wanted = {
-                    "VoiceUrl": public.twiml(twiml or "start-stream"),
+                    "VoiceUrl": public.twiml(name),
                     "VoiceMethod": "POST",
                     "VoiceApplicationSid": "",
                     "TrunkSid": "",
                     "StatusCallback": public.call_status,
                     "StatusCallbackMethod": "POST",
                 }
-            _change(api, found, wanted, ask=not yes)
+            _change(api, found, wanted, doubt, ask=not yes)
     except ApiError as error:
         fail(error)
 
@@ -89,8 +91,17 @@ def _list(numbers: list[Number]) -> None:
         print("The account has no numbers: buy one in the Twilio Console, Phone Numbers, Buy a number")
 
 
-def _change(api: Api, number: Number, wanted: dict[str, str], *, ask: bool) -> None:
-    """Show what changes and how to undo it, ask, and change it."""
+def _doubt(public: Public, name: str) -> str | None:
+    """Return what Twilio would report if a call came now; None where it would get the document."""
+    try:
+        public.document(name)
+    except CallError as error:
+        return f"Twilio would report {error}"
+    return None
+
+
+def _change(api: Api, number: Number, wanted: dict[str, str], doubt: str | None, *, ask: bool) -> None:
+    """Show what changes, how to undo it, and what speaks against it; ask, and change it."""
     before = _set(number)
     changes = {name: value for name, value in wanted.items() if value != before[name]}
     if not changes:
@@ -102,12 +113,24 @@ def _change(api: Api, number: Number, wanted: dict[str, str], *, ask: bool) -> N
         if show(before) != show(after):
             print(printable(f"  {what}: {show(before)}  ->  {show(after)}"))
     print(f"To put it back: {_command(number, {name: before[name] for name in changes})}")
-    if ask:
-        click.confirm("Change it?", abort=True)
+    if doubt:
+        print(f"Warning: {doubt}", file=sys.stderr)
+    if ask and not _agreed("Change it all the same?" if doubt else "Change it?"):
+        sys.exit("Nothing is changed")
     changed = _set(api.change(number, changes))
     if missing := [name for name, value in changes.items() if changed[name] != value]:
         fail(f"Twilio has taken the change, but not {', '.join(missing)}")
     print(f"{number.phone_number} is changed")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question)
+    except click.Abort:  # Ctrl-C, or nobody is there to answer
+        print()
+        if not sys.stdin.isatty():
+            print("Nobody answers: --yes does not ask", file=sys.stderr)
+        return False
 
 
 def _set(number: Number) -> dict[str, str]:
@@ -134,10 +157,8 @@ def _status_callback(fields: dict[str, str]) -> str:
 
 def _command(number: Number, fields: dict[str, str]) -> str:
     """Return the command that sets fields of a number, as the shell takes it."""
-    words = ["python", "-m", "mediastreams", "number", number.phone_number]
-    for name, value in fields.items():
-        words += [f"--{_OPTIONS[name]}", value]
-    return printable(subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words))
+    words = [word for name, value in fields.items() for word in (f"--{_OPTIONS[name]}", value)]
+    return command("number", number.phone_number, *words)
 
 
 def _key(name: str) -> str:

@@ -10,7 +10,6 @@ import click
 from mediastreams import ngrok
 from mediastreams.caller import http
 from mediastreams.caller.account import Account
-from mediastreams.caller.websocket import CallError
 from mediastreams.config import Settings
 from mediastreams.text import printable
 from mediastreams.web.addresses import web_url
@@ -43,19 +42,20 @@ class Public:
         return f"{self.url}/call-status"
 
     def twiml(self, name: str) -> str:
-        """Return the address of a TwiML document, and warn in one line if it is not served there.
+        """Return the address of a TwiML document."""
+        return f"{self.url}/twiml/{name}"
 
-        Without TWILIO_AUTH_TOKEN nothing is asked: a server that has it answers only what is signed.
+    def document(self, name: str) -> bytes | None:
+        """Return a TwiML document as Twilio would get it. Raises `CallError`.
+
+        None without TWILIO_AUTH_TOKEN: a server that has it answers only what is signed.
         """
-        url = f"{self.url}/twiml/{name}"
         token = self._settings.twilio_auth_token
-        if token is not None:
-            account = Account(self._settings.twilio_account_sid or "", token)
-            try:
-                asyncio.run(http.twiml(url, http.call_form(account.sid, "CA" + "0" * 32), account))
-            except CallError as error:
-                print(f"Warning: Twilio would report {error}", file=sys.stderr)
-        return url
+        if token is None:
+            return None
+        account = Account(self._settings.twilio_account_sid or "", token)
+        form = http.call_form(account.sid, "CA" + "0" * 32)
+        return asyncio.run(http.twiml(self.twiml(name), form, account))
 
 
 def phone_number(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

@@ -83,7 +83,7 @@ def _check_signature(environ: Mapping[str, Any], path: str, settings: Settings) 
     return Refusal(
         403,
         "signature",
-        "The signature is not that of Twilio for this address.",
+        signature.REFUSED,
         why=f"{why}. PUBLIC_URL must be the address in the TwiML",
     )
 

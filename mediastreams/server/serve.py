@@ -52,7 +52,8 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"HTTP_SERVER_PORT={port} cannot be used: another program listens there. "
-            f"Set another, such as HTTP_SERVER_PORT={port + 1 if port < 65535 else 5000}."
+            "Is this server running in another terminal? Stop it there with Ctrl-C, "
+            f"or set another port, such as HTTP_SERVER_PORT={port + 1 if port < 65535 else 5000}."
         )
     if error.errno == errno.EACCES:
         return f"HTTP_SERVER_PORT={port} cannot be used: the system allows only ports from 1024 to this user."

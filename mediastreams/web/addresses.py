@@ -1,6 +1,7 @@
 """The lines at the start that tell a person where the page is, and what to paste at Twilio."""
 
 from mediastreams.config import Settings
+from mediastreams.text import command
 
 
 def local_url(settings: Settings, port: int) -> str:
@@ -42,7 +43,7 @@ def to_paste(settings: Settings, port: int) -> list[str]:
     dials = "" if settings.dial_number else " (set DIAL_NUMBER to one that you can answer)"
     return [
         f"To paste into a TwiML Bin, as the Stream's url: {settings.public_url}/media",
-        f"Or with `python -m mediastreams number`, as the number's webhook: {web}/twiml/start-stream{dials}",
+        f"Or with `{command('number')}`, as the number's webhook: {web}/twiml/start-stream{dials}",
     ]
 
 

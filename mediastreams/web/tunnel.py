@@ -12,6 +12,7 @@ from gevent.socket import create_connection
 
 from mediastreams import ngrok
 from mediastreams.config import Settings
+from mediastreams.text import command
 from mediastreams.web.addresses import to_paste, web_url
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class Watch:
             new = web_url(self._url)
             line = (
                 "The tunnel %s is now %s: the number's webhook must be %s/twiml/start-stream, and "
-                "`python -m mediastreams number` sets it"
+                "`%s` sets it"
             )
-            logger.warning(line, web_url(before), new, new)
+            logger.warning(line, web_url(before), new, new, command("number"))
         else:
             for line in to_paste(replace(self._settings, public_url=self._url), port):
                 logger.info("%s", line)

@@ -147,7 +147,7 @@ class Webhooks(Blueprint):
             return
         if why := signature.fault(token, self._urls(), request.headers.get("X-Twilio-Signature"), form):
             why = f"{why}. PUBLIC_URL must be the address that Twilio uses"
-            raise self._refuse(403, "signature", "The signature is not that of Twilio for this address.", why)
+            raise self._refuse(403, "signature", signature.REFUSED, why)
 
     def _urls(self) -> list[str]:
         """Return the URLs that Twilio may have signed."""

@@ -11,7 +11,7 @@ from support.programs import executable
 from support.server import ROOT, SECONDS, wait_until
 
 PAGE = Document(ROOT / "docs" / "container.md")
-RUN, CALL = PAGE.blocks("Run the server", "sh")
+RUN, CALL, DOCTOR, NUMBER = PAGE.blocks("Run the server", "sh")
 # Nobody listens there, so the account stays.
 WEBHOOK = {"CALL_WEBHOOK": "http://127.0.0.1:9/", "CALL_WEBHOOK_SECRET": "whsec_" + "A" * 32}
 
@@ -73,6 +73,23 @@ def test_a_call(podman, server):
     lines = [json.loads(line) for line in podman.logs(server)]
     assert any(line["event"] == "stop" and line["streamSid"] for line in lines)
     assert not [line for line in lines if line["level"] == "ERROR"]
+
+
+def test_the_commands_for_twilio(podman, server):
+    """The settings of the container have no account and no public address; the server is found."""
+
+    def printed(command):
+        name, _, inside = command.partition("mediastreams ")
+        assert name in ("docker exec ", "docker exec --interactive --tty ")
+        return podman.docker("exec", server, "sh", "-c", f"{inside} 2>&1 || echo exit $?").splitlines()
+
+    lines = printed(DOCTOR)
+    assert "ok   port        the server answers on 127.0.0.1:5000, live streams: 0" in lines
+    assert lines[2].startswith("FAIL tunnel ")
+    assert lines[-1] == "exit 1"
+    failed, status = printed(NUMBER)
+    assert failed.startswith("Failed: TWILIO_ACCOUNT_SID is not set")
+    assert status == "exit 1"
 
 
 def test_sigterm_lets_a_call_end(podman, server):

@@ -18,6 +18,7 @@ from support.tunnel import Tunnel
 
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError, machine, twilio
+from mediastreams.text import command
 
 KEYS = {"TWILIO_API_KEY": KEY, "TWILIO_API_SECRET": SECRET}
 REFUSED = b"HTTP/1.1 502 Bad Gateway\r\nNgrok-Error-Code: ERR_NGROK_8012\r\nContent-Length: 0\r\n\r\n"
@@ -261,9 +262,11 @@ class TestBroken:
 
     def test_the_server_has_another_token(self, world):
         world.start(TWILIO_AUTH_TOKEN="another-token-0123456789")
-        name, text = world.fault()
-        assert name == "TwiML"
-        assert "403 FORBIDDEN: The signature is not that of Twilio for this address." in text
+        assert world.fault() == (
+            "TwiML",
+            "the server refuses what these settings sign: it runs with another TWILIO_AUTH_TOKEN, or for "
+            "another address, restart it",
+        )
 
     def test_the_server_has_another_public_url(self, world):
         world.start(PUBLIC_URL="https://old.ngrok.app", TWILIO_AUTH_TOKEN="")
@@ -330,7 +333,8 @@ class TestBroken:
         world.start(TWILIO_AUTH_TOKEN="another-token-0123456789")
         assert world.fault(TWILIO_AUTH_TOKEN="another-token-0123456789") == (
             "account",
-            "Twilio answered 20003 Authenticate (HTTP 401), see https://www.twilio.com/docs/errors/20003",
+            "Twilio answered 20003 Authenticate (HTTP 401): check TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, "
+            "see https://www.twilio.com/docs/errors/20003",
         )
 
     def test_the_token_is_not_that_of_the_account_though_the_key_is(self, world):
@@ -343,7 +347,7 @@ class TestBroken:
         world.start()
         name, text = world.fault(**{**KEYS, "TWILIO_API_SECRET": "another-secret"})
         assert name == "number"
-        assert "20003 Authenticate" in text
+        assert "20003 Authenticate (HTTP 401): check TWILIO_API_KEY and TWILIO_API_SECRET, see" in text
 
     def test_the_account_is_suspended(self, world):
         world.start()
@@ -355,7 +359,7 @@ class TestBroken:
         world.number["voice_url"] = "https://old.ngrok.app/twiml/start-stream"
         assert world.fault() == (
             "number",
-            f"the calls of no number come to {world.url}: `python -m mediastreams number {NUMBER}`",
+            f"the calls of no number come to {world.url}: `{command('number', NUMBER)}`",
         )
 
     def test_an_application_has_the_number(self, world):

@@ -223,6 +223,12 @@ class TestAddress:
         text = "<Response><Dial/><Dial><Number> </Number></Dial></Response>"  # it dials none
         assert [e.text for e in self.address(text, number="+44").iter()] == [None, None, None, " "]
 
+    def test_the_numbers_that_are_dialled(self):
+        text = b"<Response><Dial>\n +1 </Dial><Dial><Number>+2</Number><Number> </Number></Dial></Response>"
+        assert twiml.dialled(text, "bin.xml") == ["+1", "+2"]
+        with pytest.raises(twiml.TwimlError, match="not well-formed XML"):
+            twiml.dialled(b"<Response>", "bin.xml")
+
     def test_what_is_no_twiml(self):
         for text, words in (("<a", "12100 bin.xml is not well-formed"), ("<a/>", "bin.xml is not TwiML")):
             with pytest.raises(twiml.TwimlError) as caught:

@@ -140,7 +140,8 @@ class TestCredentials:
             asking.account()
         assert caught.value.code == 20003
         assert str(caught.value) == (
-            "Twilio answered 20003 Authenticate (HTTP 401), see https://www.twilio.com/docs/errors/20003"
+            "Twilio answered 20003 Authenticate (HTTP 401): check TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, "
+            "see https://www.twilio.com/docs/errors/20003"
         )
 
 

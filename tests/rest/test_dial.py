@@ -6,10 +6,14 @@ import pytest
 from support.markdown import Document
 from support.rest import KEY, NUMBER, SECRET
 from support.server import ROOT, TOKEN, run_command
+from support.tunnel import Tunnel
+
+from mediastreams.text import command
 
 PUBLIC = "https://example.ngrok.app"
 OTHER = "+442071838750"
 KEYS = {"TWILIO_AUTH_TOKEN": "", "TWILIO_API_KEY": KEY, "TWILIO_API_SECRET": SECRET}
+WITH_TOKEN = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_API_KEY": "", "TWILIO_API_SECRET": ""}
 
 
 def dial(rest, *arguments, **environ):
@@ -27,7 +31,7 @@ def test_a_call(rest):
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         f"Calling {OTHER} from {NUMBER}: {sid} is queued",
-        f"To hang up: python -m mediastreams dial --hang-up {sid}",
+        f"To hang up: {command('dial', '--hang-up', sid)}",
     ]
     assert rest.asked[-1][2] == {
         "To": [OTHER],
@@ -42,16 +46,58 @@ def test_a_call(rest):
 
 def test_it_is_as_the_document_shows(rest):
     document = Document(ROOT / "docs" / "first-call.md")
-    (command,), (shown,) = (document.blocks("A call to your phone", language) for language in ("sh", ""))
-    rest.add()
-    result = dial(rest, *command.partition(" dial ")[2].split())
-    assert re.sub("CA[0-9a-f]{32}", "CA", result.stdout) == re.sub("CA[0-9a-f]{32}", "CA", f"{shown}\n")
+    (typed,), (shown,) = (document.blocks("A call to your phone", language) for language in ("sh", ""))
+    rest.add("+15550123457")
+    result = dial(rest, *typed.partition(" dial ")[2].split())
+    printed = result.stdout.replace(command(), ".venv/bin/python -m mediastreams")
+    assert re.sub("CA[0-9a-f]{32}", "CA", printed) == re.sub("CA[0-9a-f]{32}", "CA", f"{shown}\n")
 
 
 def test_another_document(rest):
     rest.add()
     assert dial(rest, OTHER, "--twiml", "start-stream").returncode == 0
     assert rest.asked[-1][2]["Url"] == [f"{PUBLIC}/twiml/start-stream"]
+
+
+class TestDocument:
+    """With the token the document is asked for, as Twilio does: a mistake is seen before it costs a call."""
+
+    @pytest.fixture
+    def place(self, rest, start_server, tmp_path):
+        """A function that dials, with a server for the calls, whose number to dial is OTHER."""
+        rest.add()
+        # The address is known only when the tunnel listens, whose port to pass on to only with the server.
+        with Tunnel(0, tmp_path) as tunnel:
+            tunnel.port = start_server(TWILIO_AUTH_TOKEN=TOKEN, PUBLIC_URL=tunnel.url, DIAL_NUMBER=OTHER).port
+            environ = {**tunnel.environ, **WITH_TOKEN, "PUBLIC_URL": tunnel.url}
+            yield lambda *arguments: dial(rest, *arguments, **environ)
+
+    def test_one_that_there_is(self, rest, place):
+        result = place("+442071838751", "--twiml", "both-tracks")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert len(rest.calls) == 1
+
+    def test_one_that_there_is_not(self, rest, place):
+        result = place(OTHER, "--twiml", "none")
+        assert result.returncode == 1
+        assert result.stderr.startswith(
+            "Failed: Twilio would end the call, and report 11200 HTTP retrieval failure: "
+        )
+        assert "There is no such TwiML document; there are: both-tracks, connect-stream" in result.stderr
+        assert rest.calls == {}
+
+    @pytest.mark.parametrize("numbers", [(OTHER,), ("+442071838751", "--from", OTHER)])
+    def test_one_that_connects_a_number_with_itself(self, rest, place, numbers):
+        rest.add(OTHER)
+        result = place(
+            *numbers, *(() if "--from" in numbers else ("--from", NUMBER)), "--twiml", "start-stream"
+        )
+        assert (result.returncode, result.stderr) == (
+            1,
+            f"Failed: start-stream dials {OTHER}, which is in the call already: "
+            "give the server another DIAL_NUMBER\n",
+        )
+        assert rest.calls == {}
 
 
 def test_hang_up(rest):

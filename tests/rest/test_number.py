@@ -11,6 +11,8 @@ from support.rest import KEY, NUMBER, SECRET
 from support.server import ROOT, SECONDS, TOKEN, environment, run_command
 from support.tunnel import Tunnel
 
+from mediastreams.text import command
+
 FIRST_CALL = Document(ROOT / "docs" / "first-call.md")
 PUBLIC = "https://example.ngrok.app"
 OLD = {
@@ -59,7 +61,7 @@ class TestPoint:
             NUMBER,
             f"  calls: nothing is set  ->  POST {PUBLIC}/twiml/start-stream",
             f"  status callback: nothing is set  ->  POST {PUBLIC}/call-status",
-            f"To put it back: python -m mediastreams number {NUMBER} --voice-url '' --status-callback ''",
+            f"To put it back: {command('number', NUMBER, '--voice-url', '', '--status-callback', '')}",
             f"{NUMBER} is changed",
         ]
         assert set_of(added) == {
@@ -88,9 +90,9 @@ class TestPoint:
         assert set_of(added) != before
         assert not added["voice_application_sid"]
         assert not added["trunk_sid"]
-        (command,) = [line for line in printed.splitlines() if line.startswith("To put it back: ")]
-        words = shlex.split(command.partition(": ")[2])
-        assert words[:4] == ["python", "-m", "mediastreams", "number"]
+        (shown,) = [line for line in printed.splitlines() if line.startswith("To put it back: ")]
+        words = shlex.split(shown.partition(": ")[2])
+        assert words[1:4] == ["-m", "mediastreams", "number"]
         assert number(rest, *words[4:], "--yes", PUBLIC_URL="", NGROK_API="off").returncode == 0
         assert set_of(added) == before
 
@@ -128,10 +130,10 @@ class TestPoint:
 
 
 def test_it_is_as_the_document_shows(rest):
-    (command,), (shown,) = (FIRST_CALL.blocks("The number", language) for language in ("sh", ""))
-    rest.add(voice_url="https://demo.twilio.com/welcome/voice/")
-    result = number(rest, *command.partition(" number ")[2].split(), answer="n\n")
-    assert result.stdout.strip() == shown
+    (typed,), (shown,) = (FIRST_CALL.blocks("The number", language) for language in ("sh", ""))
+    rest.add("+15550123457", voice_url="https://demo.twilio.com/welcome/voice/")
+    result = number(rest, *typed.partition(" number ")[2].split(), answer="n\n")
+    assert result.stdout.strip().replace(command(), ".venv/bin/python -m mediastreams") == shown
 
 
 class TestAsking:
@@ -142,6 +144,8 @@ class TestAsking:
         assert result.returncode == status
         assert "Change it? [y/N]: " in result.stdout
         assert bool(added["voice_url"]) == (status == 0)
+        assert ("Nothing is changed\n" in result.stderr) == (status == 1)
+        assert ("Nobody answers: --yes does not ask\n" in result.stderr) == (answer in ("", None))
 
 
 class TestThePublicAddress:
@@ -174,9 +178,11 @@ class TestThePublicAddress:
             tunnel.port = again.port
             result = number(rest, NUMBER, **environ)
             assert result.stderr == ""
-            result = number(rest, NUMBER, "--yes", "--twiml", "none", **environ)
-            assert "11200 HTTP retrieval failure" in result.stderr
-            assert "404 NOT FOUND: There is no such TwiML document" in result.stderr
+            result = number(rest, NUMBER, "--twiml", "none", answer="n\n", **environ)
+            assert result.stderr.startswith("Warning: Twilio would report 11200 HTTP retrieval failure: ")
+            assert "There is no such TwiML document; there are: both-tracks, connect-stream" in result.stderr
+            assert "Change it all the same? [y/N]: " in result.stdout
+            assert rest.numbers[0]["voice_url"].endswith("/twiml/start-stream")
 
 
 class TestList:
@@ -240,7 +246,7 @@ def test_an_error_of_twilio_is_one_line(rest):
 def test_a_wrong_token_is_one_line(rest):
     result = run_command("number", **{**rest.environ, "TWILIO_AUTH_TOKEN": "wrong-and-secret"})
     assert result.returncode == 1
-    assert result.stderr.startswith("Failed: Twilio answered 20003 Authenticate (HTTP 401), see https")
+    assert result.stderr.startswith("Failed: Twilio answered 20003 Authenticate (HTTP 401): check TWILIO_ACC")
     assert result.stderr.count("\n") == 1
     assert "wrong-and-secret" not in result.stdout + result.stderr
 

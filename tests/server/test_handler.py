@@ -271,7 +271,8 @@ class TestListen:
         assert result.returncode == 1
         assert result.stderr == (
             f"HTTP_SERVER_PORT={port} cannot be used: another program listens there. "
-            f"Set another, such as HTTP_SERVER_PORT={port + 1}.\n"
+            "Is this server running in another terminal? Stop it there with Ctrl-C, "
+            f"or set another port, such as HTTP_SERVER_PORT={port + 1}.\n"
         )
 
     @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])

@@ -13,9 +13,11 @@ from mediastreams.server.serve import _cannot_listen
     ("number", "port", "sentence"),
     [
         (errno.EADDRINUSE, 5000, "HTTP_SERVER_PORT=5000 cannot be used: another program listens there. "
-         "Set another, such as HTTP_SERVER_PORT=5001."),
+         "Is this server running in another terminal? Stop it there with Ctrl-C, or set another port, "
+         "such as HTTP_SERVER_PORT=5001."),
         (errno.EADDRINUSE, 65535, "HTTP_SERVER_PORT=65535 cannot be used: another program listens there. "
-         "Set another, such as HTTP_SERVER_PORT=5000."),
+         "Is this server running in another terminal? Stop it there with Ctrl-C, or set another port, "
+         "such as HTTP_SERVER_PORT=5000."),
         (errno.EACCES, 80, "HTTP_SERVER_PORT=80 cannot be used: "
          "the system allows only ports from 1024 to this user."),
         (errno.EADDRNOTAVAIL, 5000, "HTTP_SERVER_HOST=127.0.0.1 cannot be used: it is not there"),

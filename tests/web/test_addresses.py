@@ -5,6 +5,7 @@ import re
 import pytest
 
 from mediastreams.config import Settings
+from mediastreams.text import command
 from mediastreams.web.addresses import addresses, local_url
 
 TOKEN = "a-token-of-a-person"
@@ -63,7 +64,7 @@ def test_what_to_paste(start_server):
     server.stop()
     assert server.lines[-2:] == [
         "To paste into a TwiML Bin, as the Stream's url: wss://a.example/b/media",
-        "Or with `python -m mediastreams number`, as the number's webhook: "
+        f"Or with `{command('number')}`, as the number's webhook: "
         "https://a.example/b/twiml/start-stream"
         " (set DIAL_NUMBER to one that you can answer)",
     ]

@@ -9,11 +9,12 @@ from support.ngrok import Agent
 from support.server import SECONDS, TOKEN, run_caller, wait_until
 from twilio.request_validator import RequestValidator
 
+from mediastreams.text import command
 from mediastreams.web.tunnel import ForwardedHost
 
 URL = "https://example.ngrok.app"
 OTHER = "https://other.ngrok.app"
-WEBHOOK = "Or with `python -m mediastreams number`, as the number's webhook: "
+WEBHOOK = f"Or with `{command('number')}`, as the number's webhook: "
 QUICK = """
 import runpy
 from mediastreams.web import tunnel
@@ -129,7 +130,7 @@ class TestChanges:
             "INFO in tunnel: To paste into a TwiML Bin, as the Stream's url: wss://example.ngrok.app/media",
             f"INFO in tunnel: {webhook.format('example')}",
             f"WARNING in tunnel: The tunnel {URL} is now {OTHER}: the number's webhook must be "
-            f"{OTHER}/twiml/start-stream, and `python -m mediastreams number` sets it",
+            f"{OTHER}/twiml/start-stream, and `{command('number')}` sets it",
             f"WARNING in tunnel: The tunnel {OTHER} has ended: no call reaches this server until "
             f"`ngrok http {server.port}` runs again",
         ]
