@@ -1,12 +1,14 @@
 """Sets the log up as the settings say."""
 
-import _thread
 import logging
 from collections.abc import Callable
+
+from gevent.monkey import is_module_patched
 
 from mediastreams.config import Settings
 from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
 from mediastreams.log.limit import LimitedHandler
+from mediastreams.log.locks import use_system_locks
 
 TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
 
@@ -19,8 +21,8 @@ def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None
     handler = LimitedHandler(on_written)
     handler.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
     handler.setFormatter(formatter(settings))
-    # As `LimitedHandler.createLock`; for the lock of all loggers.
-    logging._lock = _thread.RLock()  # type: ignore[attr-defined]
+    if is_module_patched("threading"):
+        use_system_locks()
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 

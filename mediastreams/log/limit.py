@@ -13,7 +13,6 @@ an unknown event one for each of 20 names. The stream's summary has their number
 All else is logged: the lines of a valid call, and whatever an application logs besides.
 """
 
-import _thread
 import logging
 import time
 from collections import Counter
@@ -80,13 +79,6 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
         self._opening: set[object] = set()  # the functions that were seen to open a `Stream`
-
-    def createLock(self) -> None:  # noqa: N802 - logging's name
-        """Make a lock of the system's, also under gunicorn, where `threading` has gevent's.
-
-        Threads beside the server's log too. Where two of them met at gevent's lock, one has waited for ever.
-        """
-        self.lock = _thread.RLock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or those that were held back for it, or none."""

@@ -40,33 +40,3 @@ def test_it_is_set_once(monkeypatch):
     (handler,) = root.handlers
     assert isinstance(handler.formatter, JsonFormatter)
     assert root.level == logging.WARNING
-
-
-LOGGING_THREADS = """
-from gevent import monkey; monkey.patch_all()
-import logging
-import gevent
-from mediastreams.config import Settings
-from mediastreams.log.configure import configure
-
-configure(Settings())
-ended = []
-
-def log():
-    for number in range(2000):
-        logging.getLogger("app").info("line %d", number)
-    ended.append(True)
-
-for _ in range(4):
-    monkey.get_original("_thread", "start_new_thread")(log, ())
-log()
-while len(ended) < 5:
-    gevent.sleep(0.01)
-"""
-
-
-def test_threads_that_log_wait_for_no_lock_of_gevent():
-    """Where it has patched all, as under gunicorn."""
-    result = run("-c", LOGGING_THREADS)
-    assert result.returncode == 0
-    assert result.stderr.count("INFO in <string>: line 1999") == 5
