@@ -4,9 +4,12 @@ gunicorn needs address, timeout and log format before it loads the application: 
 environment and `.env`. Its workers obey the settings of the application's `MediaStreams`.
 """
 
+import atexit
 import os
 import shutil
+import sys
 import tempfile
+import threading
 
 from mediastreams.config import load, random_page_token
 from mediastreams.web.addresses import addresses
@@ -24,11 +27,20 @@ if _settings.log_format == "json":
 # service has no home.
 control_socket_disable = True
 
+
+def _remove(folder, process):
+    if os.getpid() == process:  # not a worker
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 # The workers gather their metrics in this folder, which must be set before one imports prometheus_client. A
-# reload reads this file again, and keeps the folder.
+# reload reads this file again, and keeps the folder. After USR2 each master has its own.
 _PREFIX = "mediastreams-metrics-"
-_metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix=_PREFIX)
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+_OWN = f"{_PREFIX}{os.getpid()}-"
+_given = os.path.basename(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
+if not _given or (_given.startswith(_PREFIX) and not _given.startswith(_OWN)):
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder = tempfile.mkdtemp(prefix=_OWN)
+    atexit.register(_remove, _folder, os.getpid())
 
 # All workers have the page's token from here. A reload keeps it.
 _token = os.environ["MEDIASTREAMS_PAGE_TOKEN"] = random_page_token()
@@ -43,13 +55,23 @@ def when_ready(server):
 
 
 def child_exit(_server, worker):
-    """Take the live streams of a worker that has ended out of the metrics."""
+    """Forget a worker that has ended, and take its live streams out of the metrics."""
     from prometheus_client.multiprocess import mark_process_dead  # reads the folder's name at import
 
     mark_process_dead(worker.pid)
+    if hasattr(worker, "ended"):  # not one of another `worker_class`
+        worker.ended()
 
 
-def on_exit(_server):
-    """Remove the folder, unless it is somebody else's."""
-    if os.path.basename(_metrics).startswith(_PREFIX):
-        shutil.rmtree(_metrics, ignore_errors=True)
+def worker_exit(_server, _worker):
+    """End the process of a worker that has done its work, before Python frees what its threads still use.
+
+    Under gunicorn each thread that asks Redis has a loop of gevent's own, whose C code crashes then.
+    """
+    ending = sys.exc_info()[1]
+    if isinstance(ending, SystemExit) and not ending.code:
+        threading._shutdown()  # these two are what Python's own end begins with
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

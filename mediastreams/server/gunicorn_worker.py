@@ -10,6 +10,7 @@ import gunicorn.glogging
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from mediastreams.config import load
+from mediastreams.log.locks import use_system_locks
 from mediastreams.server.descriptors import Server
 from mediastreams.server.handler import handler_of
 from mediastreams.server.state import ServerState
@@ -62,10 +63,14 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         self._requests = 0
         self._is_ending = False
 
-    def init_process(self) -> None:
-        """Begin, in the worker's own process."""
-        self._workers.starts(self.age)
-        super().init_process()
+    def patch(self) -> None:
+        """Let gevent patch the modules of Python, but not the locks of the log."""
+        super().patch()
+        use_system_locks()
+
+    def ended(self) -> None:
+        """Forget the worker, in the master: its process has ended."""
+        self._workers.remove(self.age)
 
     def run(self) -> None:
         """Serve until gunicorn ends the worker."""

@@ -17,15 +17,15 @@ except ImportError:  # Windows, where there is no gunicorn
     fcntl = None  # type: ignore[assignment]
 
 _FREE, _STARTING, _ACCEPTING = range(3)
-_PLACE = struct.Struct("=Iii")  # a worker's number, its process (0 before it has one), its state
+_PLACE = struct.Struct("=Ii")  # a worker's number, its state
 _PLACES = mmap.PAGESIZE // _PLACE.size
 
 
 class Workers:
     """The workers of one master, each by the number that gunicorn gives it (`age`).
 
-    The master makes the object and calls `add` before it forks a worker; the worker inherits the object and
-    calls the other methods.
+    The master makes the object, calls `add` before it forks a worker, and `remove` when that has ended. The
+    worker inherits the object and calls the other methods.
     """
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Workers:
     def add(self, number: int) -> None:
         """Make a place for a worker that is about to start."""
         with self._locked():
-            for i, (_, process, state) in enumerate(self._places()):
-                if state == _FREE or not _is_alive(process):
-                    self._memory[i * _PLACE.size : (i + 1) * _PLACE.size] = _PLACE.pack(number, 0, _STARTING)
+            for i, (_, state) in enumerate(self._places()):
+                if state == _FREE:
+                    self._write(i, number, _STARTING)
                     return
 
-    def starts(self, number: int) -> None:
-        """Note that this process is this worker."""
+    def remove(self, number: int) -> None:
+        """Free the place of a worker, if it has one."""
         with self._locked():
-            self._set(number, _STARTING)
+            self._set(number, _FREE)
 
     def accepts(self, number: int) -> None:
         """Note that this worker accepts connections."""
@@ -66,18 +66,17 @@ class Workers:
             return self._is_another(number, _STARTING)
 
     def _is_another(self, number: int, state: int) -> bool:
-        return any(
-            place_state == state and other != number and _is_alive(process)
-            for other, process, place_state in self._places()
-        )
+        return any(place_state == state and other != number for other, place_state in self._places())
 
     def _set(self, number: int, state: int) -> None:
-        for i, (other, _, old_state) in enumerate(self._places()):
+        for i, (other, old_state) in enumerate(self._places()):
             if other == number and old_state != _FREE:
-                place = _PLACE.pack(number, os.getpid(), state)
-                self._memory[i * _PLACE.size : (i + 1) * _PLACE.size] = place
+                self._write(i, number, state)
 
-    def _places(self) -> list[tuple[int, int, int]]:
+    def _write(self, i: int, number: int, state: int) -> None:
+        self._memory[i * _PLACE.size : (i + 1) * _PLACE.size] = _PLACE.pack(number, state)
+
+    def _places(self) -> list[tuple[int, int]]:
         return list(_PLACE.iter_unpack(self._memory[: _PLACES * _PLACE.size]))
 
     @contextlib.contextmanager
@@ -87,14 +86,3 @@ class Workers:
             yield
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
-
-
-def _is_alive(process: int) -> bool:
-    """Return whether a process is there; 0 stands for one that the master is about to fork."""
-    try:
-        os.kill(process, 0) if process else None
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
