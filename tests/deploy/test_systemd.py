@@ -53,7 +53,7 @@ class TestTheUnit:
     def instance(self, request, tmp_path):
         """The instance of a unit for port 5000, or of that number, with a program that is there."""
         text, replaced = re.subn(f"{PROGRAMS}/(gunicorn|python)", sys.executable, request.param.read_text())
-        assert replaced == 1
+        assert replaced == (2 if request.param == UNIT else 1)
         path = tmp_path / request.param.name.replace("@", "@5000")
         path.write_text(text)
         return path
@@ -88,7 +88,18 @@ class TestTheUnit:
         graceful_timeout = int(
             next(value for key, value in config.items() if key.strip() == "graceful_timeout")
         )
-        assert int(values()["TimeoutStopSec"][0]) > graceful_timeout > 300
+        assert int(values()["TimeoutStopSec"][0]) > 2 * graceful_timeout > 600
+
+
+def reload(folder, server, environ):
+    """Run the commands of ExecReload, one after the other; return whether all have succeeded."""
+    for line in values()["ExecReload"]:
+        words = shlex.split(line.replace("$MAINPID", str(server.process.pid)))
+        if words[0] == GUNICORN:
+            words[:1] = [sys.executable, "-m", "gunicorn"]
+        if subprocess.run(words, cwd=folder, env=environ, stderr=subprocess.PIPE, timeout=SECONDS).returncode:
+            return False
+    return True
 
 
 @pytest.fixture
@@ -121,8 +132,7 @@ def test_a_start_a_reload_and_a_stop(folder):
             (folder / ".env").write_text("PUBLIC_URL=https://two.example.com\n")
             callers.call(10, seconds=2)
             with callers.calling(seconds=0.5, every=0.1):
-                reload = shlex.split(values()["ExecReload"][0].replace("$MAINPID", str(server.process.pid)))
-                subprocess.run(reload, check=True, timeout=SECONDS)
+                assert reload(folder, server, {**environ(port), **notify})
                 wait_until(lambda: public() == "wss://two.example.com/media", every=0.1)
                 server.wait_for("Worker exiting")
             callers.finish()
@@ -135,6 +145,19 @@ def test_a_start_a_reload_and_a_stop(folder):
     assert server.process.returncode == 0
     assert "ERROR" not in printed
     assert "refused" not in printed
+
+
+def test_a_program_that_cannot_be_loaded_is_not_reloaded(folder):
+    port = free_port()
+    server = Server(command(), folder, environ(port))
+    try:
+        server.wait_for("Booting worker")
+        (folder / "app.py").write_text("import nothing_that_there_is\n")
+        assert not reload(folder, server, environ(port))
+    finally:
+        printed = server.stop()
+    assert server.process.returncode == 0
+    assert "Handling signal: hup" not in printed
 
 
 def test_a_socket_of_systemd_does_not_help(folder):
