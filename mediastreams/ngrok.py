@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -17,6 +17,7 @@ from mediastreams.exceptions import MediaStreamsError
 
 SECONDS = 1.0  # for the connection, and for each read
 _MAX_BYTES = 65536  # of an answer; a tunnel has about 500
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class NgrokError(MediaStreamsError):
@@ -37,14 +38,25 @@ class Tunnel(msgspec.Struct):
     @property
     def port(self) -> int | None:
         """The port to which it forwards plain HTTP; None where it does not."""
+        try:
+            return (self._to.port or 80) if self._to.scheme == "http" else None
+        except ValueError:
+            return None
+
+    @property
+    def host(self) -> str | None:
+        """The host to which it forwards; None where that is not known."""
+        try:
+            return self._to.hostname
+        except ValueError:
+            return None
+
+    @property
+    def _to(self) -> SplitResult:
         address = self.config.addr
         if address.isascii() and address.isdigit():
             address = f"localhost:{address}"
-        try:
-            parts = urlsplit(address if "://" in address else f"http://{address}")
-            return (parts.port or 80) if parts.scheme == "http" else None
-        except ValueError:
-            return None
+        return urlsplit(address if "://" in address else f"http://{address}")
 
     @property
     def wss_url(self) -> str | None:
@@ -68,9 +80,10 @@ def tunnels(api: str, connect: Callable[..., Any] = socket.create_connection) ->
     """
     parts = urlsplit(api)
     host, port = parts.hostname or "", parts.port or 80
-    connection = http.client.HTTPConnection(host, port)
     headers = {"Accept": "application/json", "Connection": "close"}
+    connection = None
     try:
+        connection = http.client.HTTPConnection(host, port)
         connection.sock = connect((host, port), SECONDS)
         connection.request("GET", f"{parts.path}/api/tunnels", headers=headers)
         body = connection.getresponse().read(_MAX_BYTES)
@@ -81,15 +94,20 @@ def tunnels(api: str, connect: Callable[..., Any] = socket.create_connection) ->
         raise NgrokError(f"no ngrok runs at {api}") from None
     except OSError as error:
         raise NgrokError(f"{api} cannot be asked: {error.strerror or error}") from None
-    except (http.client.HTTPException, msgspec.MsgspecError, UnicodeError):
+    except (http.client.HTTPException, msgspec.MsgspecError, UnicodeError, RecursionError):
         raise NgrokError(f"what runs at {api} is not ngrok's agent") from None
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
 
 
 def urls(tunnels: list[Tunnel], port: int) -> list[str]:
-    """Return the wss:// addresses of the tunnels to `port`."""
-    return [tunnel.wss_url for tunnel in tunnels if tunnel.wss_url and tunnel.port == port]
+    """Return the wss:// addresses of the tunnels to `port`, those to this machine first.
+
+    The agent lists its tunnels in any order. In this one all programs choose the same.
+    """
+    found = [(tunnel.host not in _HERE, tunnel.wss_url) for tunnel in tunnels if tunnel.port == port]
+    return [url for _, url in sorted((is_elsewhere, url) for is_elsewhere, url in found if url)]
 
 
 def with_tunnel(settings: Settings, port: int) -> Settings:

@@ -48,8 +48,16 @@ def test_port_80_needs_no_port(agent):
 
 
 def test_each_of_them(agent):
-    agent.tunnels += [("https://b.example", "http://localhost:1"), ("https://c.example", "localhost:5000")]
-    assert ngrok.urls(ngrok.tunnels(agent.url), 5000) == [WSS, "wss://c.example"]
+    """In the same order for all programs, whatever the agent's is; a tunnel to another machine comes last."""
+    agent.tunnels += [
+        ("https://b.example", "http://localhost:1"),
+        ("https://a.example", "http://192.0.2.1:5000"),
+        ("https://c.example", "localhost:5000"),
+    ]
+    for _ in range(2):
+        found = ngrok.urls(ngrok.tunnels(agent.url), 5000)
+        assert found == ["wss://c.example", WSS, "wss://a.example"]
+        agent.tunnels.reverse()
 
 
 def test_it_is_asked_for_json(agent):
@@ -61,7 +69,15 @@ def test_it_is_asked_for_json(agent):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b"{}", b'{"tunnels": [{"config": 1}]}', b'{"tunnels": [{"public_url": "\xff"}]}'],
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"tunnels": [{"config": 1}]}',
+        b'{"tunnels": [{"public_url": "\xff"}]}',
+        b"[" * 60_000,
+    ],
 )
 def test_what_is_no_agent(agent, body):
     agent.body = body
@@ -92,6 +108,11 @@ def test_nobody_is_there():
 def test_no_such_host():
     with pytest.raises(ngrok.NgrokError, match=r"^http://no-such-host\.invalid cannot be asked: "):
         ngrok.tunnels("http://no-such-host.invalid")
+
+
+def test_no_host():
+    with pytest.raises(ngrok.NgrokError, match=r"^what runs at http://ex ample is not ngrok's agent$"):
+        ngrok.tunnels("http://ex ample")
 
 
 def test_one_that_does_not_answer(agent, monkeypatch):

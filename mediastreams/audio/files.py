@@ -103,12 +103,28 @@ def replace_text(path: Path, text: str, is_wanted: Callable[[], bool] = lambda: 
 
 def unusable(folder: str) -> str | None:
     """Return why no file can be made in `folder`; None where nothing speaks against it now."""
-    path = Path(folder).absolute()
-    while not path.exists():
-        path = path.parent
+    try:
+        path = nearest(folder)
+    except OSError as error:
+        return error.strerror or str(error)
     if not path.is_dir():
         return f"{path} is not a folder"
     return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
+
+
+def nearest(folder: str) -> Path:
+    """Return `folder`, or what there is of the folders above it, or a link that leads nowhere.
+
+    Raises `OSError` where that cannot be found out.
+    """
+    path = Path(folder).absolute()
+    while True:
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            path = path.parent
+        else:
+            return path
 
 
 def _copy(path: Path, copy: FileIO) -> None:

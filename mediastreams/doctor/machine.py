@@ -1,14 +1,14 @@
 """What is checked on this machine. Each check returns what is right, or raises."""
 
+import importlib.util
 import shutil
 import sys
-from pathlib import Path
 
 import httpx
 import msgspec
 
 from mediastreams import ngrok
-from mediastreams.audio.files import unusable
+from mediastreams.audio.files import nearest, unusable
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError
 from mediastreams.server.descriptors import lack
@@ -29,6 +29,13 @@ def check_settings(settings: Settings) -> str:
     """Check what belongs together; a value that cannot be used was refused before."""
     if settings.twilio_api_key is not None and settings.twilio_api_secret is None:
         raise FaultError("TWILIO_API_KEY needs TWILIO_API_SECRET")
+    if settings.call_webhook is not None:
+        if settings.call_webhook_secret is None:
+            raise FaultError("CALL_WEBHOOK needs CALL_WEBHOOK_SECRET")
+        if why := unusable(settings.call_webhook_dir):
+            raise FaultError(f"CALL_WEBHOOK_DIR={settings.call_webhook_dir!r} cannot be used: {why}")
+    if settings.redis_url is not None and importlib.util.find_spec("redis") is None:
+        raise FaultError("REDIS_URL needs pip install -r requirements-redis.txt")
     if settings.twilio_auth_token is None:
         return "they can be used, but TWILIO_AUTH_TOKEN is not set: anybody can send a stream"
     return "they can be used"
@@ -47,7 +54,7 @@ def check_port(settings: Settings) -> str:
         health = msgspec.json.decode(answer.content, type=_Health)
     except httpx.ConnectError:
         raise FaultError(f"nothing listens on {at}: start `python app.py`") from None
-    except (httpx.HTTPError, msgspec.MsgspecError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, msgspec.MsgspecError):
         raise FaultError(
             f"another program listens on {at}: stop it, or set another HTTP_SERVER_PORT"
         ) from None
@@ -101,10 +108,7 @@ def check_recordings(settings: Settings) -> str:
         raise SkippedError("RECORDINGS_DIR is not set: calls are not recorded")
     if why := unusable(folder):
         raise FaultError(f"RECORDINGS_DIR={folder!r} cannot be used: {why}")
-    path = Path(folder).absolute()
-    while not path.exists():
-        path = path.parent
-    free = shutil.disk_usage(path).free
+    free = shutil.disk_usage(nearest(folder)).free
     if free < _LEAST_FREE:
         raise FaultError(f"RECORDINGS_DIR={folder!r} has only {free // 1_000_000} MB left")
     return f"{folder} has room for {free // _BYTES_AN_HOUR} hours of calls"

@@ -16,7 +16,7 @@ from mediastreams.rest.api import Api, ApiError, base_url
 from mediastreams.text import command
 
 _MAX_APART = 60  # seconds; with Amazon's signatures 300 are too much
-_BINS = "handler.twilio.com"
+_BINS = "https://handler.twilio.com/"
 
 _T = TypeVar("_T")
 
@@ -29,7 +29,7 @@ def check_clock(settings: Settings) -> str:
             url, timeout=client.TIMEOUT, trust_env=False, verify=client.tls_context(), follow_redirects=False
         )
         apart = time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
         cause = next((each for each in client.causes(error) if isinstance(each, OSError)), error)
         raise FaultError(f"Twilio cannot be asked: {client.why_not_connected(cause, url)}") from None
     except (KeyError, ValueError):
@@ -61,16 +61,30 @@ def check_number(settings: Settings, url: str) -> str:
     """Check that the calls of a number go to the server at `url`."""
     _need_account(settings)
     numbers = _ask(settings, Api.numbers)
-    plain = [number for number in numbers if not (number.trunk_sid or number.voice_application_sid)]
-    ours = [each.phone_number for each in plain if (each.voice_url or "").startswith(f"{url}/twiml/")]
+    able = [number for number in numbers if number.capabilities is None or number.capabilities.voice]
+    plain = [number for number in able if not (number.trunk_sid or number.voice_application_sid)]
+    ours = [each.phone_number for each in plain if _leads_to(each.voice_url, f"{url}/twiml/")]
     if ours:
         return f"the calls of {', '.join(ours)} come here"
-    if bins := [each.phone_number for each in plain if urlsplit(each.voice_url or "").hostname == _BINS]:
+    if bins := [each.phone_number for each in plain if _leads_to(each.voice_url, _BINS)]:
         raise SkippedError(f"{', '.join(bins)}: what is in a TwiML Bin is not known here")
-    if not numbers:
-        raise FaultError("the account has no number: buy one in the Twilio Console")
-    number = numbers[0].phone_number
+    if not able:
+        raise FaultError("the account has no number for calls: buy one in the Twilio Console")
+    number = able[0].phone_number
     raise FaultError(f"the calls of no number come to {url}: `{command('number', number)}`")
+
+
+def _leads_to(webhook: str | None, beginning: str) -> bool:
+    """Return whether a number's webhook begins so; how a host is written does not matter."""
+    return _plain(webhook or "").startswith(_plain(beginning))
+
+
+def _plain(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return parts._replace(netloc=parts.netloc.lower().removesuffix(":443")).geturl()
 
 
 def _ask(settings: Settings, what: Callable[[Api], _T]) -> _T:

@@ -3,7 +3,7 @@
 In each minute
 
 - of each kind of refusal, lost connection and the like the first 10 lines are logged, and at the end of the
-  minute how many more there were;
+  minute how many more there were; of status callbacks, where the server has no token to check them, 100;
 - of connections that have sent no `start` message, to a route that opens a `Stream`, the first 60 lines are
   logged. Later ones are held back: if `start` comes, they are logged then; else they are counted.
 
@@ -29,8 +29,10 @@ MAX_NAMES = 20  # of unknown events of a stream
 _MAX_HELD = 20  # lines of a connection
 _MINUTE = 60.0  # seconds
 _BOUNDED = {"dtmf", "mark"}
-# One line is enough for this kind.
-_FIRST_OF = {"a lack of file descriptors": 1}
+CALLBACKS = "status callbacks"
+"""Those that need not be Twilio's."""
+# Of the first one line is enough.
+_FIRST_OF = {"a lack of file descriptors": 1, CALLBACKS: 100}
 _UNSTARTED = "connections without a start message"
 
 

@@ -5,6 +5,7 @@ https://www.twilio.com/docs/voice/api/call-resource, https://www.twilio.com/docs
 https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from mediastreams.exceptions import MediaStreamsError
 from mediastreams.text import printable
 
 _PAGE_SIZE = 1000  # the most that Twilio gives at once
+_MAX_BYTES = 2**24  # of an answer; a number has about 1,500
 _AUTHENTICATE = 20003  # Twilio's code for a SID and a secret that do not belong together
 
 _T = TypeVar("_T")
@@ -63,7 +65,6 @@ class PlacedCall(msgspec.Struct):
 class Account(msgspec.Struct):
     """The account."""
 
-    friendly_name: str
     status: str
     """`active`, `suspended` or `closed`."""
     type: str
@@ -110,7 +111,11 @@ class Api:
         self._account = f"/2010-04-01/Accounts/{sid}"
         self._client = httpx.Client(
             auth=(key or sid, secret),
-            headers={"User-Agent": f"mediastreams/{__version__}", "Accept": "application/json"},
+            headers={
+                "User-Agent": f"mediastreams/{__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",  # so that the bound is one of what is held in memory too
+            },
             verify=client.tls_context(),
             timeout=client.TIMEOUT,
             trust_env=False,
@@ -133,7 +138,9 @@ class Api:
         if phone_number is not None:
             query["PhoneNumber"] = phone_number
         found: list[Number] = []
-        while path:
+        asked = set()
+        while path and path not in asked:
+            asked.add(path)
             page = self._ask("GET", path, _Numbers, query)
             found += page.incoming_phone_numbers
             path, query = page.next_page_uri, {}
@@ -159,20 +166,24 @@ class Api:
         if not path.startswith("/"):
             raise ApiError(f"{self.url} answered with another host's page, {path}")
         try:
-            answer = self._client.request(method, self.url + path, **form)  # type: ignore[arg-type]
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            with self._client.stream(method, self.url + path, **form) as answer:  # type: ignore[arg-type]
+                content = _read(answer)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, UnicodeError) as error:
             raise ApiError(f"Twilio cannot be asked: {_why(error, self.url)}") from None
+        except (httpx.HTTPError, OSError) as error:
+            done = "; it may have done it all the same" if method == "POST" else ""
+            raise ApiError(f"Twilio has not answered: {_why(error, self.url)}{done}") from None
         if not answer.is_success:
-            raise self._refusal(answer)
+            raise self._refusal(answer, content)
         try:
-            return msgspec.json.decode(answer.content, type=kind)
-        except msgspec.MsgspecError as error:
+            return msgspec.json.decode(content, type=kind)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ApiError(f"{self.url} did not answer as Twilio's REST API does: {error}") from None
 
-    def _refusal(self, answer: httpx.Response) -> ApiError:
+    def _refusal(self, answer: httpx.Response, content: bytes) -> ApiError:
         try:
-            error = msgspec.json.decode(answer.content, type=_Error)
-        except msgspec.MsgspecError:
+            error = msgspec.json.decode(content, type=_Error)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return ApiError(f"{answer.url.host} answered {answer.status_code} {answer.reason_phrase}")
         number = f"{error.code} " if error.code is not None else ""
         check = f": check {self._credentials}" if error.code == _AUTHENTICATE else ""
@@ -190,6 +201,19 @@ def base_url(settings: Settings) -> str:
         return settings.twilio_api_url
     region = settings.twilio_region or (settings.twilio_edge and "us1")
     return f"https://{'.'.join(filter(None, ('api', settings.twilio_edge, region, 'twilio.com')))}"
+
+
+def _read(answer: httpx.Response) -> bytes:
+    """Return the body of an answer, within bounds of size and time: httpx bounds each read alone."""
+    until = time.monotonic() + client.TIMEOUT
+    body = b""
+    for part in answer.iter_raw():
+        body += part
+        if len(body) > _MAX_BYTES:
+            raise httpx.ReadError(f"the answer has more than {_MAX_BYTES} bytes")
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("")
+    return body
 
 
 def _why(error: BaseException, url: str) -> str:

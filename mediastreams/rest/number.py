@@ -156,7 +156,9 @@ def _status_callback(fields: dict[str, str]) -> str:
 
 
 def _command(number: Number, fields: dict[str, str]) -> str:
-    """Return the command that sets fields of a number, as the shell takes it."""
+    """Return the command that sets fields of a number, as the shell takes it, or what to do without one."""
+    if any(printable(value) != value for value in fields.values()):
+        return "in the Twilio Console; a terminal does not show all of what was set"
     words = [word for name, value in fields.items() for word in (f"--{_OPTIONS[name]}", value)]
     return command("number", number.phone_number, *words)
 

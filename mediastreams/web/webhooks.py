@@ -14,6 +14,7 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from mediastreams.config import Settings
+from mediastreams.log.limit import CALLBACKS
 from mediastreams.protocol import error_codes, signature, twiml
 from mediastreams.server.sockets import LOG_LEVEL, refusal
 from mediastreams.text import printable
@@ -106,7 +107,8 @@ class Webhooks(Blueprint):
         if text and not (code and text.strip() in (str(code), error_codes.ERRORS[code].title.strip())):
             line += f" (Twilio: {_shown(text)})"
         level = logging.ERROR if event == "stream-error" else logging.INFO
-        extra = {"streamSid": _shown(sid), "callSid": _shown(form.get("CallSid", "")), "event": _shown(event)}
+        call_sid = _shown(form.get("CallSid", ""))
+        extra = {"streamSid": _shown(sid), "callSid": call_sid, "event": _shown(event), **self._bounds}
         logger.log(level, "Stream %s: %s", _shown(sid), line, extra=extra)
         request.environ[LOG_LEVEL] = logging.NOTSET
         return Response(status=204)
@@ -126,10 +128,15 @@ class Webhooks(Blueprint):
         if sip := form.get("SipResponseCode", ""):
             line += f", SIP {_shown(sip)}"
         level = logging.WARNING if status in ("busy", "failed", "no-answer") else logging.INFO
-        extra = {"callSid": _shown(sid), "event": _shown(status)}
+        extra = {"callSid": _shown(sid), "event": _shown(status), **self._bounds}
         logger.log(level, "Call %s: %s", _shown(sid), line, extra=extra)
         request.environ[LOG_LEVEL] = logging.NOTSET
         return Response(status=204)
+
+    @property
+    def _bounds(self) -> dict[str, str]:
+        """What bounds the lines of status callbacks in the log: without the token anybody can send them."""
+        return {"limit": CALLBACKS} if self.settings.twilio_auth_token is None else {}
 
     def _check(self) -> None:
         if (request.content_length or 0) > MAX_BYTES:
@@ -190,4 +197,5 @@ def _documents() -> Path:
 
 
 def _shown(text: str) -> str:
-    return printable(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...")
+    shown = printable(text[: _MAX_SHOWN + 1])
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from mediastreams.audio import files as module
-from mediastreams.audio.files import TakenOverError, copy_over, identity, is_replaced, write_all
+from mediastreams.audio.files import (
+    TakenOverError,
+    copy_over,
+    identity,
+    is_replaced,
+    unusable,
+    write_all,
+)
 
 DATA = os.urandom(3_000_000)
 
@@ -155,3 +162,17 @@ def test_a_new_file_is_for_its_owner_only(tmp_path):
     with open(path, "xb", opener=module.open_private):
         pass
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+class TestUnusable:
+    def test_a_folder_that_can_be_made(self, tmp_path):
+        assert unusable(str(tmp_path)) is None
+        assert unusable(str(tmp_path / "a" / "b")) is None
+
+    def test_what_is_no_folder(self, path, tmp_path):
+        (tmp_path / "link").symlink_to("nowhere")
+        for name in (path, path / "a", tmp_path / "link", tmp_path / "link" / "a"):
+            assert unusable(str(name)) == f"{name.parent if name.name == 'a' else name} is not a folder"
+
+    def test_a_name_that_is_too_long(self, tmp_path):
+        assert unusable(str(tmp_path / ("a" * 300))) == "File name too long"

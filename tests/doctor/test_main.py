@@ -152,6 +152,30 @@ class TestBroken:
         assert status == 1
         assert lines["settings"] == ("FAIL", "TWILIO_API_KEY needs TWILIO_API_SECRET")
 
+    @pytest.mark.parametrize(
+        ("environ", "text"),
+        [
+            ({"CALL_WEBHOOK": "https://a.example/"}, "CALL_WEBHOOK needs CALL_WEBHOOK_SECRET"),
+            (
+                {
+                    "CALL_WEBHOOK": "https://a.example/",
+                    "CALL_WEBHOOK_SECRET": "whsec_" + "A" * 32,
+                    "CALL_WEBHOOK_DIR": "/dev/null",
+                },
+                "CALL_WEBHOOK_DIR='/dev/null' cannot be used: /dev/null is not a folder",
+            ),
+        ],
+    )
+    def test_what_the_call_webhook_lacks(self, environ, text):
+        with pytest.raises(FaultError) as caught:
+            machine.check_settings(Settings.read(environ))
+        assert str(caught.value) == text
+
+    def test_redis_without_its_library(self, monkeypatch):
+        monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(FaultError, match=r"^REDIS_URL needs pip install -r requirements-redis\.txt$"):
+            machine.check_settings(Settings(redis_url="redis://127.0.0.1"))
+
     def test_the_server_does_not_run(self, world):
         assert world.fault() == ("port", f"nothing listens on 127.0.0.1:{world.port}: start `python app.py`")
 
@@ -370,7 +394,15 @@ class TestBroken:
     def test_there_is_no_number(self, world):
         world.start()
         world.rest.numbers.clear()
-        assert world.fault() == ("number", "the account has no number: buy one in the Twilio Console")
+        assert world.fault() == (
+            "number",
+            "the account has no number for calls: buy one in the Twilio Console",
+        )
+
+    def test_the_number_is_not_for_calls(self, world):
+        world.start()
+        world.number["capabilities"] = {"voice": False, "sms": True}
+        assert world.fault()[1].startswith("the account has no number for calls: ")
 
     def test_there_are_too_few_descriptors(self, world):
         world.start()
@@ -462,6 +494,34 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     )
     with pytest.raises(FaultError, match=r"has only 5 MB left$"):
         machine.check_recordings(Settings(recordings_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("host", ["a..b", "::1%", "1:2", "a" * 70])
+def test_a_host_that_is_none(host):
+    with pytest.raises(FaultError, match=r"another program listens on |nothing listens on "):
+        machine.check_port(Settings(http_server_host=host))
+
+
+@pytest.mark.parametrize(
+    ("voice_url", "comes_here"),
+    [
+        ("https://EXAMPLE.ngrok.app/twiml/start-stream", True),
+        ("https://example.ngrok.app:443/twiml/start-stream", True),
+        ("https://example.ngrok.app:444/twiml/start-stream", False),
+        ("https://example.ngrok.app/TwiML/start-stream", False),
+        ("https://[x", False),
+        (None, False),
+    ],
+)
+def test_how_a_webhook_is_written(voice_url, comes_here):
+    with Rest() as rest:
+        rest.add(voice_url=voice_url)
+        settings = Settings.read(rest.environ)
+        if comes_here:
+            assert "come here" in twilio.check_number(settings, "https://Example.ngrok.app")
+        else:
+            with pytest.raises(FaultError, match="the calls of no number come to"):
+                twilio.check_number(settings, "https://Example.ngrok.app")
 
 
 def test_a_port_that_the_system_chooses():

@@ -177,6 +177,10 @@ class TestNumbers:
         ((500, {"message": "a\x1b[2Jb"}), "Twilio answered a\\u001b[2Jb (HTTP 500)"),
         ((200, b"[]"), "did not answer as Twilio's REST API does: "),
         ((200, b""), "did not answer as Twilio's REST API does: "),
+        ((200, b'{"status": "\xff"}'), "did not answer as Twilio's REST API does: "),
+        ((200, b"[" * 200_000), "did not answer as Twilio's REST API does: "),
+        ((500, b"[" * 200_000), "127.0.0.1 answered 500 Internal Server Error"),
+        ((200, b" " * (2**24 + 1)), "Twilio has not answered: "),
     ],
 )
 def test_another_answer(rest, answer, line):
@@ -215,6 +219,32 @@ def test_one_that_does_not_answer(rest, monkeypatch):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (
             api(rest, TWILIO_API_URL=url) as asking,
-            pytest.raises(ApiError, match="did not answer within 0 s"),
+            pytest.raises(ApiError, match=r"did not answer within 0 s$"),
         ):
             asking.account()
+
+
+def test_one_that_does_not_come_to_an_end(rest, monkeypatch):
+    """Each of its bytes comes in time."""
+    monkeypatch.setattr("mediastreams.client.TIMEOUT", 0.3)
+    rest.pause = 0.1
+    with api(rest) as asking, pytest.raises(ApiError, match=r"Twilio has not answered: .* within 0 s$"):
+        asking.account()
+
+
+def test_a_change_whose_answer_is_lost_may_have_been_made(rest):
+    rest.add()
+    rest.pause = None
+    with api(rest) as asking, pytest.raises(ApiError) as caught:
+        asking.dial({"To": OTHER, "From": NUMBER, "Url": "https://a.example/"})
+    assert len(rest.calls) == 1
+    assert str(caught.value).startswith("Twilio has not answered: ")
+    assert str(caught.value).endswith("; it may have done it all the same")
+
+
+def test_a_page_that_is_the_next_one_of_itself(rest):
+    path = f"/2010-04-01/Accounts/{SID}/IncomingPhoneNumbers.json?Page=1"
+    rest.answer = 200, {"incoming_phone_numbers": [], "next_page_uri": path}
+    with api(rest) as asking:
+        assert asking.numbers() == []
+    assert len(rest.asked) == 2

@@ -96,6 +96,14 @@ class TestPoint:
         assert number(rest, *words[4:], "--yes", PUBLIC_URL="", NGROK_API="off").returncode == 0
         assert set_of(added) == before
 
+    @pytest.mark.parametrize("old", ["https://a.example/\u00a0", f"https://a.example/{'a' * 5000}"])
+    def test_what_no_command_can_put_back(self, rest, old):
+        rest.add(voice_url=old)
+        printed = number(rest, NUMBER, "--yes").stdout
+        assert (
+            "To put it back: in the Twilio Console; a terminal does not show all of what was set" in printed
+        )
+
     def test_where_calls_went(self, rest):
         rest.add(voice_application_sid="AP1", trunk_sid="TK1")
         assert "  calls: SIP trunk TK1  ->  POST https" in number(rest, NUMBER, "--yes").stdout

@@ -5,6 +5,7 @@ parameters that are not in it; `tests/rest/test_api.py` compares both with Twili
 """
 
 import base64
+import contextlib
 import json
 import secrets
 import threading
@@ -40,7 +41,7 @@ class Rest:
 
     `numbers` and `calls` are the account's resources; `asked` has the method, the path and the parameters of
     each request. `answer` may be a status and a body with which all requests are answered; `skew`, how
-    many seconds the answers' `Date` is ahead.
+    many seconds the answers' `Date` is ahead; `pause`, seconds before each byte of a body, or None: no body.
     """
 
     def __init__(self):
@@ -49,6 +50,7 @@ class Rest:
         self.asked = []
         self.answer = None
         self.skew = 0
+        self.pause = 0.0
         self.page_size = 50  # at most
         self.account = {"status": "active", "type": "Full"}
         rest = self
@@ -71,7 +73,16 @@ class Rest:
                 if status in (301, 302, 307):
                     self.send_header("Location", "http://127.0.0.1:1/")
                 self.end_headers()
-                self.wfile.write(body)
+                if rest.pause:  # a byte at a time, until the client has gone
+                    with contextlib.suppress(OSError):
+                        for i in range(len(body)):
+                            time.sleep(rest.pause)
+                            self.wfile.write(body[i : i + 1])
+                elif rest.pause is None:
+                    self.close_connection = True  # in the middle of the answer
+                else:
+                    with contextlib.suppress(OSError):  # the client need not take all of it
+                        self.wfile.write(body)
 
             do_POST = do_GET  # noqa: N815
 

@@ -252,6 +252,31 @@ class TestStreamStatus:
         assert "Traceback" not in server.stop()
 
 
+class TestFlood:
+    """Without TWILIO_AUTH_TOKEN anybody can send status callbacks: they do not fill the disk."""
+
+    @pytest.mark.parametrize("path", ["/call-status", "/stream-status"])
+    def test_many(self, start_server, path):
+        server = start_server()
+        odd = "\x80" * 1000
+        form = {"CallSid": odd, "CallStatus": odd, "StreamSid": odd, "StreamEvent": odd, "StreamError": odd}
+        for _ in range(120):
+            assert ask(server, path, form)[0] == 204
+        printed = server.stop()
+        lines = [line for line in printed.splitlines() if " in webhooks: " in line]
+        assert len(lines) == 100
+        assert max(map(len, lines)) < 1500
+        assert "20 more lines of status callbacks were left out" in printed
+
+    def test_those_that_twilio_has_signed_are_all_shown(self, start_server):
+        server = start_server(TWILIO_AUTH_TOKEN=TOKEN, PUBLIC_URL="https://a.example")
+        form = {"CallSid": "CA1", "CallStatus": "ringing"}
+        signature = RequestValidator(TOKEN).compute_signature("https://a.example/call-status", form)
+        for _ in range(120):
+            assert ask(server, "/call-status", form, X_Twilio_Signature=signature)[0] == 204
+        assert server.stop().count("Call CA1: ringing") == 120
+
+
 @pytest.fixture(scope="module")
 def signed(start_shared_server):
     return start_shared_server(TWILIO_AUTH_TOKEN=TOKEN, PUBLIC_URL="wss://a.example/media")
