@@ -155,7 +155,12 @@ class MediaStreams:
         if settings.recordings_dir is None and on_account is not None:
             consumers.register(partial(Accounted, on_account=on_account))
         if settings.recordings_dir is not None:
-            record = partial(Recording, folder=settings.recordings_dir, on_account=on_account)
+            record = partial(
+                Recording,
+                folder=settings.recordings_dir,
+                on_account=on_account,
+                on_failed=self._metrics.recording_failed,
+            )
             consumers.register(record, RECORDED_EVERY)
             if settings.recordings_days is not None:
                 self._starts.append(OldRecordings(settings.recordings_dir, settings.recordings_days).start)
@@ -230,6 +235,7 @@ class MediaStreams:
         """Begin what goes on beside the streams, and log what the settings ask for and the machine lacks."""
         for start in self._starts:
             start()
+        metrics.room(self.settings.max_streams)
         if self._tunnel and self.state.port:
             self._tunnel.start(self.state.port)
         if not self._is_heard_by_workers:

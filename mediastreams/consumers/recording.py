@@ -17,6 +17,7 @@ checkpoint but is read from the JSON file.
 
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,21 @@ class _State(Struct):
 class Recording(Accounted):
     """Records its stream into `folder`, which is made where it is missing.
 
-    Where that fails, one line in the log says why, and the recording ends: the file has what was written
-    before. The JSON file is there from the start, and complete at the end of the stream; where the server is
-    killed, it has no `end`. A stream whose SID is not one of Twilio's is not recorded, since it names the
-    file.
+    Where that fails, one line in the log says why, `on_failed` is called in the consumers' thread, and the
+    recording ends: the file has what was written before. The JSON file is there from the start, and complete
+    at the end of the stream; where the server is killed, it has no `end`. A stream whose SID is not one of
+    Twilio's is not recorded, since it names the file.
     """
 
-    def __init__(self, stream: Stream, folder: str, on_account: OnAccount | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        folder: str,
+        on_account: OnAccount | None = None,
+        on_failed: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(stream, on_account, folder)
+        self._on_failed = on_failed
         self._folder = Path(folder)
         self._came = 0  # bytes of audio
         self._channels: dict[Track, int] = {}
@@ -219,6 +227,7 @@ class Recording(Accounted):
             why = f"RECORDINGS_DIR={str(self._folder)!r} cannot be used: {error.strerror}"
             logger.error("Stream %s: not recorded, %s", self.stream.name, why)
             self._account.error = error.strerror or str(error)
+            self._on_failed()
             return
         self._save_account()
         self._name_successor()
@@ -258,6 +267,7 @@ class Recording(Accounted):
         self._account.error = error.strerror or str(error)
         path = self._files.audio[0].path
         logger.error("Stream %s: the recording %s ends: %s", self.stream.name, path, self._account.error)
+        self._on_failed()
         for file in self._files.audio:
             with contextlib.suppress(OSError):
                 file.close()

@@ -28,6 +28,9 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _live = Gauge("mediastreams_streams_live", "Live streams", multiprocess_mode="livesum")
+_max = Gauge(
+    "mediastreams_streams_max", "Streams that may be live (MAX_STREAMS)", multiprocess_mode="livesum"
+)
 _ended = Counter("mediastreams_streams", "Streams that have ended, by how they ended", ["ending"])
 _messages = Counter("mediastreams_messages", "Messages received, by event", ["event"])
 _bytes = Counter("mediastreams_media_bytes", "Bytes of audio received, by track", ["track"])
@@ -48,6 +51,12 @@ _lag = Histogram(
 _unheard = Counter("mediastreams_transcription_dropped_seconds", "Seconds of audio that no recogniser heard")
 _missed = Counter(
     "mediastreams_consumer_dropped_messages", "Messages dropped because a consumer was too slow", ["consumer"]
+)
+_unrecorded = Counter(
+    "mediastreams_recordings_failed", "Recordings that ended before their stream, or never began"
+)
+_unposted = Counter(
+    "mediastreams_accounts_given_up", "Accounts that CALL_WEBHOOK did not take, or that were lost here"
 )
 _redis_entries = Counter("mediastreams_redis_entries", "Entries of calls sent to Redis", ["shard"])
 _redis_dropped = Counter(
@@ -97,7 +106,7 @@ _Counts = dict[tuple[Counter, str], float]
 class StreamMetrics:
     """Adds the counts of the streams of one `MediaStreams` to the metrics.
 
-    For the server's thread, but for `unheard`, `lag` and `redis`, which any thread may call.
+    For the server's thread, but for those methods that say that any thread may call them.
     """
 
     def __init__(self) -> None:
@@ -131,6 +140,14 @@ class StreamMetrics:
     def lag(self, seconds: float) -> None:
         """Count how many seconds late a final text was. Any thread may call it."""
         self._waiting.append(partial(_lag.observe, seconds))
+
+    def recording_failed(self) -> None:
+        """Count a recording that failed. Any thread may call it."""
+        self._waiting.append(_unrecorded.inc)
+
+    def account_given_up(self) -> None:
+        """Count an account that is not posted any more. Any thread may call it."""
+        self._waiting.append(_unposted.inc)
 
     def redis(
         self,
@@ -186,6 +203,11 @@ class TranscriptionLag(Consumer):
         """Pass the lag of a final text."""
         if transcript.final and transcript.text:
             self._on_lag(transcript.lag)
+
+
+def room(max_streams: int) -> None:
+    """Set how many streams may be live."""
+    _max.set(max_streams)
 
 
 def live(streams: int) -> None:

@@ -57,7 +57,9 @@ def change(before, after):
 class TestACall:
     def test_what_it_changes(self, server):
         before = scrape(server)
-        assert {value for key, value in before.items() if key[0] != "streams_live"} == {0}
+        assert before["streams_max",] == 1000
+        gauges = ("streams_live", "streams_max")
+        assert {value for key, value in before.items() if key[0] not in gauges} == {0}
         lost = CAPTURED[:20] + CAPTURED[23:]
         calls.say(server, [*lost[:5], "{}", '{"event":"closed"}', lost[4], *lost[5:]])
         server.wait_for("messages lost")
@@ -75,6 +77,17 @@ class TestACall:
             ("messages_bad_total",): 1,
             ("handling_lateness_seconds_count",): 1,
         }
+
+    @pytest.mark.parametrize("failed", [0, 1])
+    def test_whose_recording_fails(self, start_server, tmp_path, failed):
+        path = tmp_path / "recordings"
+        if failed:
+            path.touch()  # it is no folder
+        server = start_server(RECORDINGS_DIR=str(path), MAX_STREAMS="7")
+        assert scrape(server)["streams_max",] == 7
+        calls.say(server, CAPTURED)
+        server.wait_for("cannot be used" if failed else "recorded in")
+        wait_until(lambda: scrape(server)["recordings_failed_total",] == failed)
 
     def test_a_live_one_is_counted_already(self, server):
         before = scrape(server)
