@@ -198,7 +198,7 @@ class MediaStreams:
         # Not before it is needed: httpx takes 100 ms of CPU.
         from mediastreams.call_webhook.poster import CallWebhook
 
-        webhook = CallWebhook.of(self.settings)
+        webhook = CallWebhook.of(self.settings, self._metrics.account_given_up)
         self._starts.append(webhook.start)
         self._finishes.append(webhook.finish)
         return webhook.put

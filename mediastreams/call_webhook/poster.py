@@ -10,6 +10,7 @@ import logging
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from gevent.monkey import get_original
 
 from mediastreams.audio.files import unusable
 from mediastreams.call_webhook import signature
-from mediastreams.call_webhook.spool import Spool
+from mediastreams.call_webhook.spool import Spool, Version
 from mediastreams.client import causes, prepare_threads, tls_context, why_not_connected
 from mediastreams.config import Settings, __version__
 from mediastreams.exceptions import MediaStreamsError
@@ -33,6 +34,7 @@ TIMEOUT = 10.0  # seconds for each of: the connection, TLS, the request, the ans
 FIRST_PAUSE = 5.0  # seconds until the second attempt; each further pause is twice as long
 MAX_PAUSE = 600.0
 DAY = 86400.0
+LEAST_ATTEMPTS = 10  # after which one is given up, however old it is: they take 40 minutes
 _FINISH_SECONDS = 5.0  # for the first attempts, at the end of the process
 _SCAN_EVERY = 2.0
 _POLL_SECONDS = 0.2
@@ -68,7 +70,11 @@ class _Account:
 class CallWebhook:
     """Posts accounts to an address. Any thread may call `put`."""
 
-    def __init__(self, url: str, secret: str, folder: str) -> None:
+    def __init__(
+        self, url: str, secret: str, folder: str, on_given_up: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make it; `on_given_up` is called with each account that will not be posted, in any thread."""
+        self._on_given_up = on_given_up
         self._url = url
         self._host = printable(urlsplit(url).netloc)
         self._key = signature.key_of(secret)
@@ -81,7 +87,7 @@ class CallWebhook:
         self._fault = ""  # of the spool
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, on_given_up: Callable[[], None] = lambda: None) -> Self:
         """Return the webhook of settings that have one.
 
         Where they lack the secret, the program ends with one line that says so.
@@ -92,7 +98,8 @@ class CallWebhook:
                 "CALL_WEBHOOK cannot be used: it needs CALL_WEBHOOK_SECRET, which signs what is posted; "
                 "docs/call-webhook.md has the command that makes one"
             )
-        return cls(settings.call_webhook, settings.call_webhook_secret, settings.call_webhook_dir)
+        secret, folder = settings.call_webhook_secret, settings.call_webhook_dir
+        return cls(settings.call_webhook, secret, folder, on_given_up)
 
     def start(self) -> None:
         """Begin with what a former process has left; again does nothing. Not before gunicorn forks."""
@@ -116,6 +123,7 @@ class CallWebhook:
             folder = str(self._spool.folder)
             text = "Account %s is not posted: CALL_WEBHOOK_DIR=%r cannot be used: %s"
             logger.error(text, id, folder, error.strerror)
+            self._on_given_up()
             return
         with self._lock:
             self._accounts.setdefault(id, _Account())
@@ -188,24 +196,26 @@ class CallWebhook:
         }
 
     def _post_and_note(self, id: str) -> None:
+        version: Version | None = None
         try:
-            self._post(id)
+            body, version = self._spool.read(id)
+            self._post(id, body)
         except FileNotFoundError:  # another process has posted it
-            self._forget(id)
+            with self._lock:
+                self._accounts.pop(id, None)
         except OSError as error:
-            self._note_failure(id, error.strerror or str(error))
+            self._note_failure(id, version, error.strerror or str(error))
         except NotTakenError as error:
-            self._note_failure(id, str(error))
+            self._note_failure(id, version, str(error))
         except Exception:
             logger.exception("Account %s cannot be posted", id)
-            self._note_failure(id, "it failed")
+            self._note_failure(id, version, "it failed")
         else:
             self._failures, self._wait_until = 0, 0.0
             logger.info("Account %s posted to %s", id, self._host)
-            self._forget(id)
+            self._forget(id, version)
 
-    def _post(self, id: str) -> None:
-        body = self._spool.read(id)
+    def _post(self, id: str, body: bytes) -> None:
         headers = {
             **signature.headers(self._key, id, int(time.time()), body),
             "Content-Type": "application/json",
@@ -235,7 +245,7 @@ class CallWebhook:
             return printable(why_not_connected(cause, self._url))
         return f"no answer that is HTTP ({type(error).__name__})"
 
-    def _note_failure(self, id: str, why: str) -> None:
+    def _note_failure(self, id: str, version: Version | None, why: str) -> None:
         with self._lock:
             self._failures += 1
             account = self._accounts[id]
@@ -244,22 +254,29 @@ class CallWebhook:
             account.due = time.monotonic() + pause * random.uniform(0.8, 1.2)
             account.is_sent = False
             attempts = account.attempts
-        if self._spool.age(id) > DAY:
-            self._forget(id)
+        if version is not None and attempts >= LEAST_ATTEMPTS and self._spool.age(id) > DAY:
+            if not self._forget(id, version):
+                return
             text = "Account %s is given up, %s has not taken it within a day: %s"
             logger.error(text, id, self._host, why)
+            self._on_given_up()
         elif attempts == 1:
             text = "Account %s is not posted to %s yet: %s; it is tried again for a day"
             logger.warning(text, id, self._host, why, extra=_LIMIT)
 
-    def _forget(self, id: str) -> None:
+    def _forget(self, id: str, version: Version) -> bool:
+        """Remove an account; return False where it stays, or a later one has replaced it, which is posted."""
         try:
-            self._spool.remove(id)
+            has_gone = self._spool.remove(id, version)
         except OSError as error:  # it stays noted as sent: this process does not post it again
             self._log_fault(error.strerror or str(error))
-            return
+            return False
         with self._lock:
-            self._accounts.pop(id, None)
+            if has_gone:
+                self._accounts.pop(id, None)
+            else:
+                self._accounts[id] = _Account()
+        return has_gone
 
     def _log_fault(self, why: str) -> None:
         """Log why the spool cannot be used, once."""

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from mediastreams.audio.files import open_private, write_all
 
-_NAME = re.compile(r"(?P<id>\d{8}T\d{6}\.\d{3}Z-MZ[0-9a-fA-F]{32}(?:-\d+)?(?:-part\d+)?)\.json")
+_ID = r"(?P<id>\d{8}T\d{6}\.\d{3}Z-MZ[0-9a-fA-F]{32}(?:-\d+)?(?:-part\d+)?)"
+_NAME = re.compile(rf"{_ID}\.json")
+_DRAFT = re.compile(rf"{_ID}\.[0-9a-f]{{16}}\.part")
+_DRAFT_SECONDS = 86400.0  # longer than any is written
+
+Version = tuple[int, int]
+"""Which of the accounts that had an id, one after the other."""
 _SUFFIX = ".json"
 _LOCK = "lock"
 
@@ -35,6 +41,7 @@ class Spool:
                 write_all(file, body)
                 os.fsync(file.fileno())
             draft.replace(self._path(id))
+            self._sync()
         except OSError:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
@@ -48,20 +55,27 @@ class Spool:
             return []
         return sorted(match["id"] for name in names if (match := _NAME.fullmatch(name)))
 
-    def read(self, id: str) -> bytes:
-        """Return an account. Raises `FileNotFoundError` where it has been posted."""
-        return self._path(id).read_bytes()
+    def read(self, id: str) -> tuple[bytes, Version]:
+        """Return an account, and which one of its id it is. `FileNotFoundError`: it has been posted."""
+        with open(self._path(id), "rb") as file:
+            return file.read(), _version(os.fstat(file.fileno()))
 
     def age(self, id: str) -> float:
-        """Return how many seconds ago an account was put in; 0.0 where it has gone."""
+        """Return how many seconds ago an account was put in; 0.0 where that is not known."""
         try:
             return time.time() - self._path(id).stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return 0.0
 
-    def remove(self, id: str) -> None:
-        """Remove an account that has been posted, or that nobody takes."""
+    def remove(self, id: str, version: Version) -> bool:
+        """Remove an account that was posted, or that nobody takes; False: a later one has replaced it."""
+        try:
+            if _version(self._path(id).stat()) != version:
+                return False
+        except FileNotFoundError:
+            return True
         self._path(id).unlink(missing_ok=True)
+        return True
 
     def acquire(self) -> bool:
         """Return whether this process is the one that posts; it is until it ends, once it was."""
@@ -73,6 +87,7 @@ class Spool:
             file.close()
             return False
         self._lock = file
+        self._clear()
         return True
 
     def release(self) -> None:
@@ -81,11 +96,31 @@ class Spool:
             self._lock.close()
             self._lock = None
 
+    def _clear(self) -> None:
+        """Remove what processes that were killed have left of accounts."""
+        for path in self.folder.glob("*.part"):
+            if _DRAFT.fullmatch(path.name) and time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
+                path.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        """Write the names in the folder to the disk."""
+        if os.name == "nt":  # it opens no folders
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
     def _make(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _path(self, id: str) -> Path:
         return self.folder / f"{id}{_SUFFIX}"
+
+
+def _version(status: os.stat_result) -> Version:
+    return status.st_ino, status.st_mtime_ns
 
 
 def _is_locked(file: FileIO) -> bool:

@@ -39,6 +39,7 @@ class OldRecordings:
         self._folder = Path(folder)
         self._days = days
         self._has_started = False
+        self._looked_at = time.time(), time.monotonic()
 
     def start(self) -> None:
         """Begin; a second time does nothing. Not before gunicorn forks."""
@@ -48,7 +49,7 @@ class OldRecordings:
 
     def remove(self) -> None:
         """Remove what is old, and log how much that was, or why it cannot be removed."""
-        oldest = time.time() - self._days * _DAY
+        oldest = self._now() - self._days * _DAY
         removed = _Removed()
         try:
             for stream in self._streams(oldest):
@@ -65,6 +66,15 @@ class OldRecordings:
             text = "RECORDINGS_DAYS: old recordings in %s cannot be removed: %s"
             logger.warning(text, self._folder, removed.error.strerror)
 
+    def _now(self) -> float:
+        """Return the time; where the clock was set forward since the last look, that of before.
+
+        What is being written has that time too, until it is written to again.
+        """
+        wall, clock = self._looked_at
+        self._looked_at = time.time(), time.monotonic()
+        return min(time.time(), wall + time.monotonic() - clock)
+
     def _keep_removing(self) -> None:
         while True:
             try:
@@ -77,15 +87,21 @@ class OldRecordings:
         """Yield the files of each stream that began before `oldest`."""
         began_before = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%dT%H%M%S}"
         streams: dict[str, list[Path]] = {}
+        linked = set()  # streams of which somebody keeps a file elsewhere
         for number, name in enumerate(os.listdir(self._folder)):
             if number % _YIELD_EVERY == 0:
                 _sleep(_YIELD_SECONDS)
             draft = _DRAFT.fullmatch(name)
             file = FILE.fullmatch(draft["file"] if draft else name)
             path = self._folder / name
-            if file and file["time"] < began_before and path.is_file() and not path.is_symlink():
-                streams.setdefault(f"{file['time']}-{file['sid']}", []).append(path)
-        yield from streams.values()
+            if not file or file["time"] >= began_before:
+                continue
+            stream = f"{file['time']}-{file['sid']}"
+            if path.is_symlink():
+                linked.add(stream)
+            elif path.is_file():
+                streams.setdefault(stream, []).append(path)
+        yield from (paths for stream, paths in streams.items() if stream not in linked)
 
 
 class _Removed:

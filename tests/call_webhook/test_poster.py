@@ -196,6 +196,7 @@ class TestFailure:
             at = time.time() - poster.DAY - 1
             os.utime(tmp_path / "spool" / f"{id_of(1)}.json", (at, at))
             wait_until(lambda: not files(tmp_path))
+            assert len(receiver.came) >= poster.LEAST_ATTEMPTS
             line = (
                 f"Account {id_of(1)} is given up, 127.0.0.1:{receiver.port} has not taken it within a day: "
             )
@@ -224,6 +225,20 @@ class TestFailure:
             wait_until(lambda: any("posted to 127" in line for line in warnings(caplog)))
         assert "my-token" not in caplog.text
         assert SECRET[6:] not in caplog.text
+
+    def test_what_has_waited_while_no_server_ran_is_tried_more_than_once(self, start, tmp_path):
+        CallWebhook("http://127.0.0.1:1/", SECRET, str(tmp_path / "spool")).put(id_of(1), BODY)
+        os.utime(tmp_path / "spool" / f"{id_of(1)}.json", (0, 0))
+        with receiving(*[503] * (poster.LEAST_ATTEMPTS - 1)) as receiver:
+            start(receiver.url)
+            receiver.accounts(poster.LEAST_ATTEMPTS)
+
+    def test_each_that_is_lost_is_told(self, tmp_path):
+        told = []
+        (tmp_path / "file").touch()
+        webhook = CallWebhook("http://127.0.0.1:1/", SECRET, str(tmp_path / "file"), lambda: told.append(1))
+        webhook.put(id_of(1), BODY)
+        assert told == [1]
 
 
 class TestTls:
@@ -275,6 +290,35 @@ class TestSpool:
             wait_until(lambda: len(receiver.came) >= 2)
             time.sleep(0.3)  # six times as long as a pause
             assert receiver.ids == [id_of(1), id_of(2)]
+
+    def test_one_that_is_replaced_while_it_is_posted(self, start, tmp_path):
+        """By the account of a worker, such as one with the recording."""
+        other = CallWebhook("http://127.0.0.1:1/", SECRET, str(tmp_path / "spool"))
+
+        class Replacing:
+            def pop(self, _):
+                if len(receiver.came) == 1:
+                    other.put(id_of(1), '{"recording": "a.wav"}')
+                return 204
+
+            def __bool__(self):
+                return True
+
+        with receiving() as receiver:
+            receiver.answers = Replacing()
+            start(receiver.url).put(id_of(1), BODY)
+            assert receiver.accounts(2)[1] == {"recording": "a.wav"}
+            wait_until(lambda: not files(tmp_path))
+
+    def test_a_folder_that_becomes_a_file(self, start, tmp_path, caplog):
+        with receiving(*[500] * 1000) as receiver:
+            start(receiver.url).put(id_of(1), BODY)
+            wait_until(lambda: receiver.came)
+            (tmp_path / "spool").rename(tmp_path / "moved")
+            (tmp_path / "spool").touch()
+            wait_until(lambda: "cannot be used" in warnings(caplog)[-1])
+            time.sleep(0.3)  # six times as long as a pause
+        assert "Traceback" not in caplog.text
 
 
 class TestFinish:

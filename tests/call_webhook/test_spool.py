@@ -35,9 +35,9 @@ def test_what_was_put_is_there_for_another(spool):
     spool.put(ID, b"first")
     other = Spool(str(spool.folder))
     assert other.ids() == [ID, LATER]
-    assert [other.read(id) for id in other.ids()] == [b"first", b"later"]
-    other.remove(ID)
-    other.remove(ID)
+    assert [other.read(id)[0] for id in other.ids()] == [b"first", b"later"]
+    version = other.read(ID)[1]
+    assert [other.remove(ID, version), other.remove(ID, version)] == [True, True]
     assert spool.ids() == [LATER]
     with pytest.raises(FileNotFoundError):
         spool.read(ID)
@@ -46,7 +46,38 @@ def test_what_was_put_is_there_for_another(spool):
 def test_the_same_id_is_replaced(spool):
     spool.put(ID, b"first")
     spool.put(ID, b"second")
-    assert (spool.ids(), spool.read(ID)) == ([ID], b"second")
+    assert (spool.ids(), spool.read(ID)[0]) == ([ID], b"second")
+
+
+def test_a_later_one_of_the_same_id_stays(spool):
+    spool.put(ID, b"first")
+    _, version = spool.read(ID)
+    spool.put(ID, b"second")
+    assert not spool.remove(ID, version)
+    body, version = spool.read(ID)
+    assert body == b"second"
+    assert spool.remove(ID, version)
+    assert spool.ids() == []
+
+
+def test_the_disk_has_the_name_too(spool, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.path.realpath(f"/proc/self/fd/{file}")))
+    spool.put(ID, b"")
+    assert synced[-1] == str(spool.folder)
+    assert len(synced) == 2
+
+
+def test_what_a_process_that_was_killed_has_left(spool):
+    spool.put(ID, b"")
+    names = f"{ID}.0123456789abcdef.part", f"{LATER}.0123456789abcdef.part", "mine.part"
+    for name in names:
+        (spool.folder / name).touch()
+    for name in names[1:]:
+        os.utime(spool.folder / name, (0, 0))
+    assert spool.acquire()
+    spool.release()
+    assert {path.name for path in spool.folder.glob("*.part")} == {names[0], "mine.part"}
 
 
 def test_only_its_user_may_read_it(spool):
@@ -81,6 +112,8 @@ def test_how_old_one_is(spool):
     at = time.time() - 100
     os.utime(spool.folder / f"{ID}.json", (at, at))
     assert 100 <= spool.age(ID) < 120
+    other = Spool(str(spool.folder / f"{ID}.json"))
+    assert other.age(ID) == 0.0
 
 
 class TestLock:

@@ -68,6 +68,26 @@ class TestRemove:
         OldRecordings(str(tmp_path), 1).remove()
         assert names(tmp_path) == before
 
+    def test_nothing_of_a_stream_that_is_linked(self, tmp_path):
+        (tmp_path / "elsewhere").touch()
+        (tmp_path / f"{NAME}.wav").symlink_to(tmp_path / "elsewhere")
+        put(tmp_path, f"{NAME}.json", 400)
+        before = names(tmp_path)
+        OldRecordings(str(tmp_path), 1).remove()
+        assert names(tmp_path) == before
+
+    def test_a_clock_that_is_set_forward(self, tmp_path, monkeypatch):
+        """What is being written has the time of before; a look later it has not."""
+        old = OldRecordings(str(tmp_path), 30)
+        put(tmp_path, f"{OTHER}.wav", 31)
+        put(tmp_path, f"{NAME}.wav", 0)
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + 40 * DAY)
+        old.remove()
+        assert names(tmp_path) == [f"{NAME}.wav"]
+        old.remove()
+        assert names(tmp_path) == []
+
     def test_a_folder_that_is_not_there_yet(self, tmp_path, caplog):
         OldRecordings(str(tmp_path / "missing"), 1).remove()
         assert warnings(caplog) == []
