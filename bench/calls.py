@@ -114,6 +114,7 @@ AGAINST = {
     peer.name: peer
     for peer in (
         replace(OURS, name="recording", environ=(("RECORDINGS_DIR", "recordings"),)),
+        replace(OURS, name="no-page", environ=(("PAGE_TOKEN", "off"),)),
         _peer("fastapi", "fastapi", "uvicorn", "websockets", "uvloop"),
         _peer("websockets", "websockets", "uvloop"),
         _peer("aiohttp", "aiohttp", "uvloop", echoes=False),
