@@ -1,9 +1,8 @@
 """Sets the log up as the settings say."""
 
 import logging
+import sys
 from collections.abc import Callable
-
-from gevent.monkey import is_module_patched
 
 from mediastreams.config import Settings
 from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
@@ -21,7 +20,7 @@ def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None
     handler = LimitedHandler(on_written)
     handler.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
     handler.setFormatter(formatter(settings))
-    if is_module_patched("threading"):
+    if (monkey := sys.modules.get("gevent.monkey")) and monkey.is_module_patched("threading"):
         use_system_locks()
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 
