@@ -4,7 +4,6 @@ import ast
 import os
 import platform
 import re
-import subprocess
 import sys
 
 import pytest
@@ -13,8 +12,6 @@ from support.server import ROOT, run, run_caller
 from mediastreams import config
 from mediastreams.config import Settings
 from mediastreams.doctor import SkippedError, machine
-from mediastreams.rest import number
-from mediastreams.rest.api import Number
 from mediastreams.transcription import select
 
 COMMANDS = ["call", "dial", "doctor", "number", "work"]
@@ -191,14 +188,3 @@ def test_the_older_terminal_of_windows_only_prints(environ, is_dumb, monkeypatch
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert config.has_dumb_terminal() is is_dumb
-
-
-def test_a_command_to_paste_is_quoted_as_windows_does(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "win32")
-    command = number._command(
-        Number("PN1", "+15550123456"), {"VoiceUrl": "", "StatusCallback": "https://a b"}
-    )
-    words = ["python", "-m", "mediastreams", "number", "+15550123456"]
-    options = ["--voice-url", "", "--status-callback", "https://a b"]
-    assert command == subprocess.list2cmdline(words + options)
-    assert command.endswith('--voice-url "" --status-callback "https://a b"')
