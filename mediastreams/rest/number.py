@@ -101,9 +101,11 @@ def _doubt(public: Public, name: str) -> str | None:
 
 
 def _change(api: Api, number: Number, wanted: dict[str, str], doubt: str | None, *, ask: bool) -> None:
-    """Show what changes, how to undo it, and what speaks against it; ask, and change it."""
+    """Show what speaks against it, what changes and how to undo it; ask, and change it."""
     before = _set(number)
     changes = {name: value for name, value in wanted.items() if value != before[name]}
+    if doubt:
+        print(f"Warning: {doubt}", file=sys.stderr)
     if not changes:
         print(f"{number.phone_number} is set so already: {printable(_calls(before))}")
         return
@@ -113,8 +115,6 @@ def _change(api: Api, number: Number, wanted: dict[str, str], doubt: str | None,
         if show(before) != show(after):
             print(printable(f"  {what}: {show(before)}  ->  {show(after)}"))
     print(f"To put it back: {_command(number, {name: before[name] for name in changes})}")
-    if doubt:
-        print(f"Warning: {doubt}", file=sys.stderr)
     if ask and not _agreed("Change it all the same?" if doubt else "Change it?"):
         sys.exit("Nothing is changed")
     changed = _set(api.change(number, changes))

@@ -182,6 +182,9 @@ class TestThePublicAddress:
             result = number(rest, NUMBER, "--yes", **environ)
             assert result.returncode == 0
             assert result.stderr.startswith("Warning: Twilio would report 112")
+            result = number(rest, NUMBER, **environ)
+            assert "is set so already" in result.stdout
+            assert result.stderr.startswith("Warning: Twilio would report 112")
             again = start_server(TWILIO_AUTH_TOKEN=TOKEN, PUBLIC_URL=tunnel.url)
             tunnel.port = again.port
             result = number(rest, NUMBER, **environ)
