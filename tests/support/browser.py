@@ -99,7 +99,7 @@ def open_page(browser):
         complaints += page.evaluate("violations")
         complaints += [text for text in page.complaints if not any(word in text for word in page.expected)]
         page.context.close()
-    assert complaints == []
+    assert complaints == [], complaints
 
 
 def accessibility_violations(page):

@@ -194,7 +194,8 @@ def test_a_call_on_another_server_is_seen_and_heard(watch, start_server, redis_s
     one, other = (start_server("-c", PROGRAM, PAGE_TOKEN=TOKEN, REDIS_URL=redis_server.url) for _ in range(2))
     call = ("--track", "both_tracks", "--seconds", "600")
     with calling(one.url, "--parameter", "name=Ann", *call):
-        page = watch(server=other)
+        # At the end of the test the servers end before the page does.
+        page = watch(server=other, expected=["ERR_CONNECTION_REFUSED", "WebSocket connection to"])
         row = page.locator(".row", has_text="Ann")
         row.locator("a").click()
         page.get_by_role("heading", name="Ann").wait_for()
