@@ -29,6 +29,7 @@ class Recognition:
                 self.begin, self.said = end, 0
 
     def finish(self):
+        self.flush()
         self.is_finished = True
 
 class Engine:

@@ -462,6 +462,22 @@ def test_a_recording_is_played_with_captions(watch, served):
     assert accessibility_violations(page) == []
 
 
+def test_a_recording_of_another_server_is_shown_anew_when_it_has_ended(watch, start_server, tmp_path):
+    page_server, other = (start_server(PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(tmp_path)) for _ in range(2))
+    with connect(other.url, compression=None) as call:
+        start_call(call, 1)
+        other.wait_for('"event":"start"')
+        wait_until(lambda: list(tmp_path.glob("*.json")), "the files")
+        page = watch("#ended", page_server)
+        page.locator(".row", has_text="#1").locator("a").click()
+        page.get_by_text("No end was written").wait_for()
+        stop_call(call, 1)
+    wait_until(lambda: json.loads(next(tmp_path.glob("*.json")).read_text())["end"], "its end")
+    with connect(page_server.url, compression=None) as call:
+        start_call(call, 2)
+    page.locator(".detail").get_by_text("Ended: hung up").wait_for()
+
+
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 
@@ -596,10 +612,7 @@ def test_what_a_page_does_not_know_of_a_call_is_said(watch, start_server):
         page.locator(".row a:focus").wait_for()
         page.keyboard.press("Enter")
         page.get_by_text("No transcripts: the server has no recogniser (TRANSCRIBER).").wait_for()
-        stop = {"accountSid": "AC0", "callSid": f"CA{1:032x}"}
-        call.send(
-            json.dumps({"event": "stop", "sequenceNumber": "2", "stop": stop, "streamSid": f"MZ{1:032x}"})
-        )
+        stop_call(call, 1)
         page.get_by_text("Ended: hung up").wait_for()
     assert page.locator("figure.wave").is_hidden()  # there is nothing to show
 
@@ -617,6 +630,11 @@ def start_call(call, n, parameters=None):
     call.send(
         json.dumps({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": start["streamSid"]})
     )
+
+
+def stop_call(call, n):
+    stop = {"accountSid": "AC0", "callSid": f"CA{n:032x}"}
+    call.send(json.dumps({"event": "stop", "sequenceNumber": "2", "stop": stop, "streamSid": f"MZ{n:032x}"}))
 
 
 def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(watch, start_server):

@@ -108,7 +108,9 @@ function route() {
   if (!kind) history.replaceState(null, "", location.pathname); // it may be the token
   const isRecording = kind === "recording";
   const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);
-  if (!item || item.id !== view?.item.id || isRecording !== view instanceof RecordingView) {
+  const isShown = item && item.id === view?.item.id && isRecording === view instanceof RecordingView;
+  // A recording that another process goes on with is shown anew when it has ended.
+  if (!isShown || (isRecording && item.ending !== view.item.ending)) {
     document.body.classList.toggle("chosen", !!item);
     view?.close();
     view = item ? (isRecording ? new RecordingView(item) : new CallView(item, (call) => listener.toggle(call))) : null;
@@ -184,6 +186,7 @@ const handlers = {
   },
   changed({ calls: rows }) {
     merge(rows);
+    if (hello.recordings && rows.some(({ endedAt }) => endedAt)) loadSoon();
     update();
   },
   removed({ ids }) {
@@ -207,9 +210,7 @@ function merge(rows) {
     const call = Object.assign(calls.get(row.id) ?? {}, row);
     calls.set(row.id, call);
     if ("seconds" in row) call.since = performance.now();
-    if (!row.endedAt) continue;
-    if (recordings) loadSoon();
-    if (listener.call === call) setTimeout(() => listener.call === call && listener.stop(), 1000);
+    if (row.endedAt && listener.call === call) setTimeout(() => listener.call === call && listener.stop(), 1000);
   }
 }
 
