@@ -39,9 +39,10 @@ def doctor(twiml: str) -> None:
     report.check("settings", partial(machine.check_settings, settings))
     is_there = report.check("port", partial(machine.check_port, settings))
     url = report.check("tunnel", partial(machine.find_address, settings))
+    is_served = False
     if is_there and url:
         way = road.Road(settings, url, twiml)
-        report.check("TwiML", way.check_twiml)
+        is_served = bool(report.check("TwiML", way.check_twiml))
         if report.check("handshake", way.check_handshake):
             report.check("signature", way.check_signature)
             report.check("call", way.check_call)
@@ -49,7 +50,7 @@ def doctor(twiml: str) -> None:
         report.skips("call", "it needs the server and its public address")
     report.check("clock", partial(twilio.check_clock, settings))
     if report.check("account", partial(twilio.check_account, settings)) and url:
-        report.check("number", partial(twilio.check_number, settings, url))
+        report.check("number", partial(twilio.check_number, settings, url, is_served=is_served))
     else:
         report.skips("number", "it needs the account and the public address")
     report.check("descriptors", partial(machine.check_descriptors, settings))

@@ -1,7 +1,8 @@
 """What is checked at Twilio, by its REST API."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -10,6 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from mediastreams import client
+from mediastreams.caller import http
+from mediastreams.caller.account import Account
+from mediastreams.caller.websocket import CallError
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError
 from mediastreams.rest.api import Api, ApiError, base_url
@@ -57,14 +61,23 @@ def check_account(settings: Settings) -> str:
     return f"the account is active{trial}"
 
 
-def check_number(settings: Settings, url: str) -> str:
-    """Check that the calls of a number go to the server at `url`."""
+def check_number(settings: Settings, url: str, *, is_served: bool) -> str:
+    """Check that the calls of a number go to the server at `url`.
+
+    `is_served`: it serves documents, so those that its numbers name are asked for.
+    """
     _need_account(settings)
     numbers = _ask(settings, Api.numbers)
     able = [number for number in numbers if number.capabilities is None or number.capabilities.voice]
     plain = [number for number in able if not (number.trunk_sid or number.voice_application_sid)]
-    ours = [each.phone_number for each in plain if _leads_to(each.voice_url, f"{url}/twiml/")]
+    ours = {
+        each.phone_number: each.voice_url or ""
+        for each in plain
+        if _leads_to(each.voice_url, f"{url}/twiml/")
+    }
     if ours:
+        if is_served:
+            _check_documents(settings, ours)
         return f"the calls of {', '.join(ours)} come here"
     if bins := [each.phone_number for each in plain if _leads_to(each.voice_url, _BINS)]:
         raise SkippedError(f"{', '.join(bins)}: what is in a TwiML Bin is not known here")
@@ -72,6 +85,17 @@ def check_number(settings: Settings, url: str) -> str:
         raise FaultError("the account has no number for calls: buy one in the Twilio Console")
     number = able[0].phone_number
     raise FaultError(f"the calls of no number come to {url}: `{command('number', number)}`")
+
+
+def _check_documents(settings: Settings, addresses: Mapping[str, str]) -> None:
+    """Check that Twilio would get a document from each number's address."""
+    account = Account(settings.twilio_account_sid or "", settings.twilio_auth_token)
+    for url in dict.fromkeys(addresses.values()):
+        try:
+            asyncio.run(http.twiml(url, http.call_form(account.sid, "CA" + "0" * 32), account))
+        except CallError as error:
+            numbers = ", ".join(number for number, address in addresses.items() if address == url)
+            raise FaultError(f"for calls of {numbers} Twilio would report {error}") from None
 
 
 def _leads_to(webhook: str | None, beginning: str) -> bool:

@@ -386,6 +386,14 @@ class TestBroken:
             f"the calls of no number come to {world.url}: `{command('number', NUMBER)}`",
         )
 
+    def test_the_number_names_no_document(self, world):
+        world.start()
+        address = world.number["voice_url"] = f"{world.url}/twiml/start-steam"
+        name, text = world.fault()
+        assert name == "number"
+        assert text.startswith(f"for calls of {NUMBER} Twilio would report 11200 HTTP retrieval failure: ")
+        assert f"{address} was answered with 404" in text
+
     def test_an_application_has_the_number(self, world):
         world.start()
         world.number["voice_application_sid"] = "AP" + "1" * 32
@@ -518,10 +526,10 @@ def test_how_a_webhook_is_written(voice_url, comes_here):
         rest.add(voice_url=voice_url)
         settings = Settings.read(rest.environ)
         if comes_here:
-            assert "come here" in twilio.check_number(settings, "https://Example.ngrok.app")
+            assert "come here" in twilio.check_number(settings, "https://Example.ngrok.app", is_served=False)
         else:
             with pytest.raises(FaultError, match="the calls of no number come to"):
-                twilio.check_number(settings, "https://Example.ngrok.app")
+                twilio.check_number(settings, "https://Example.ngrok.app", is_served=False)
 
 
 def test_a_port_that_the_system_chooses():
