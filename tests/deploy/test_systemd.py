@@ -152,6 +152,8 @@ def test_a_program_that_cannot_be_loaded_is_not_reloaded(folder):
     server = Server(command(), folder, environ(port))
     try:
         server.wait_for("Booting worker")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=SECONDS):
+            pass  # now app.py is loaded
         (folder / "app.py").write_text("import nothing_that_there_is\n")
         assert not reload(folder, server, environ(port))
     finally:

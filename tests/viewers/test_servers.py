@@ -267,7 +267,10 @@ class TestAServerIsLost:
 class TestRedisIsAway:
     def test_the_page_says_so_goes_on_and_comes_back(self, one, other, redis_server):
         with calling(one) as call, calling(other), Page(other) as page:
-            there, here = sorted(page.wait_for("calls")["live"], key=lambda row: row["startedAt"])
+            rows = page.wait_for("calls")["live"]
+            if len(rows) == 1:  # another server has not answered within a second
+                rows.append(page.wait_for_call())
+            there, here = sorted(rows, key=lambda row: row["startedAt"])
             page.send("select", id=there["id"])
             page.wait_for("call", lambda message: message["lines"])
             redis_server.kill()
