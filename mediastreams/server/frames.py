@@ -53,6 +53,7 @@ _MASKED, _LENGTH = 0x80, 0x7F
 # The first 16 bits of a frame on the fast path: a whole text, masked, its length in the next 16 bits.
 _FAST = (_FIN | Opcode.TEXT) << 8 | _MASKED | 126
 _START = struct.Struct("!HH").unpack_from
+_HEADER_16, _HEADER_64 = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 _CONTROL = 0x8
 _MAX_CONTROL_BYTES = 125
 # The codes that a frame may carry: section 7.4, and what IANA has registered since.
@@ -266,8 +267,8 @@ def frame(opcode: int, payload: bytes) -> bytes:
     if length < 126:
         return bytes((_FIN | opcode, length)) + payload
     if length < 1 << 16:
-        return struct.pack("!BBH", _FIN | opcode, 126, length) + payload
-    return struct.pack("!BBQ", _FIN | opcode, 127, length) + payload
+        return _HEADER_16(_FIN | opcode, 126, length) + payload
+    return _HEADER_64(_FIN | opcode, 127, length) + payload
 
 
 def close_frame(code: int, reason: str) -> bytes:

@@ -17,41 +17,39 @@ class SendBuffer:
     `send` and `fileno` are the socket's. For the server's thread.
     """
 
+    waiting: bytearray
+    """The bytes that wait; only to be read."""
     error: OSError | None
     """What has ended the connection while sending; None where nothing has."""
 
     def __init__(self, send: Callable[[Any], int], fileno: int) -> None:
         self.error = None
         self._send = send
-        self._unsent = bytearray()
+        self.waiting = bytearray()
         self._is_given_up = False
         self._has_progressed = False
         self._writable = get_hub().loop.io(fileno, _WRITE)
         self._emptied: Event | None = None
 
-    def __len__(self) -> int:
-        """Return how many bytes wait."""
-        return len(self._unsent)
-
     def has_progressed(self) -> bool:
         """Return whether nothing waits, or the socket has taken something since the last call."""
         has_progressed, self._has_progressed = self._has_progressed, False
-        return has_progressed or not self._unsent
+        return has_progressed or not self.waiting
 
     def write(self, data: bytes) -> None:
         """Send `data` behind what waits. Never blocks; does nothing after an error and after `give_up`."""
         if self._is_given_up:
             return
-        if not self._unsent:
+        if not self.waiting:
             data = data[self._try_to_send(data) :]
             if not data or self._is_given_up:
                 return
             self._writable.start(self._send_on)
-        self._unsent += data
+        self.waiting += data
 
     def wait(self) -> None:
         """Block this greenlet until nothing waits any more."""
-        while self._unsent:
+        while self.waiting:
             if self._emptied is None:
                 self._emptied = Event()
             self._emptied.clear()
@@ -60,7 +58,7 @@ class SendBuffer:
     def give_up(self) -> None:
         """Drop what waits: there is nobody to send to."""
         self._is_given_up = True
-        self._unsent.clear()
+        self.waiting.clear()
         self._has_emptied()
 
     def close(self) -> None:
@@ -68,8 +66,8 @@ class SendBuffer:
         self._writable.close()
 
     def _send_on(self) -> None:
-        del self._unsent[: self._try_to_send(self._unsent)]
-        if not self._unsent:
+        del self.waiting[: self._try_to_send(self.waiting)]
+        if not self.waiting:
             self._has_emptied()
 
     def _has_emptied(self) -> None:

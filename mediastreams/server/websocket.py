@@ -172,11 +172,11 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """
         if binary is None:
             binary = not isinstance(message, str)
-        self.send_frame(message, Opcode.BINARY if binary else Opcode.TEXT)
-
-    def send_frame(self, message: str | bytes, opcode: int) -> None:
-        """Send one frame with this opcode, such as a Ping of one's own; else as `send`."""
         payload = message.encode() if isinstance(message, str) else bytes(message)
+        self._send(frames.frame(Opcode.BINARY if binary else Opcode.TEXT, payload))
+
+    def send_frame(self, payload: bytes, opcode: int) -> None:
+        """Send one frame with this opcode, such as a Ping of one's own; else as `send`."""
         self._send(frames.frame(opcode, payload))
 
     def send_frames(self, messages: Iterable[tuple[bytes, int]]) -> None:
@@ -185,13 +185,17 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
 
     def _send(self, data: bytes) -> None:
         self._also_sends = True
-        self._unsent.wait()  # so that at most one message waits
+        unsent = self._unsent
+        if unsent.waiting:
+            unsent.wait()  # so that at most one message waits
         if self.closed:
             raise WebSocketError("the WebSocket is closed")
-        self._write(data)
-        self._unsent.wait()
-        self._notice_error()
-        if self.close_code == CloseCode.ABNORMAL:
+        unsent.write(data)
+        if unsent.waiting:
+            unsent.wait()
+        if unsent.error is not None:
+            self._notice_error()
+        if self.closed and self.close_code == CloseCode.ABNORMAL:
             raise WebSocketError(self.close_reason)
 
     def close(self, code: int = CloseCode.NORMAL, message: str | bytes = "") -> None:
@@ -340,7 +344,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
     def _answer_pings(self) -> None:
         pings, self._frames.pings = self._frames.pings, []
         for ping in pings:
-            if len(self._unsent) > MAX_UNSENT:
+            if len(self._unsent.waiting) > MAX_UNSENT:
                 self._lose("it does not read the answers to its Pings")
                 return
             if not self.closed:

@@ -65,6 +65,7 @@ class Playback:
         """`media_format` is the stream's; None is mu-law at 8 kHz."""
         self._stream_sid = stream_sid
         self._format = media_format or MediaFormat()
+        self._is_decodable = self._format.is_decodable
         self._send = send
         self._played_at = 0.0  # on the monotonic clock: when what was sent has been played
         self._marks: deque[SentMark] = deque(maxlen=_MAX_MARKS)  # that wait
@@ -80,7 +81,7 @@ class Playback:
         Raises `SendError` where `payload` is not bytes, or begins with the header of a WAV file, and where
         the stream's format is not mu-law: how long its audio plays is then not known.
         """
-        if not self._format.is_decodable:
+        if not self._is_decodable:
             raise SendError(f"media can be sent as mu-law only, and this stream is {self._format}")
         if type(payload) is not bytes:  # what is heard is; the rest takes a third of the time
             if not isinstance(payload, bytes | bytearray | memoryview):
