@@ -22,6 +22,7 @@ MAX_WAITING = 100  # entries; more stay in Redis until the consumer has taken th
 _MARGIN = 0.5  # seconds before a lease ends in which nothing is begun
 _MAX_WORDS = 1000  # that wait for Redis; then the oldest are dropped
 _MAX_PLACES = 200  # entries, 40 s: audio that is handed over again is not older
+_STUCK_SECONDS = 10.0  # in one run of the consumer
 _LOST_AFTER = 2.0  # seconds, beside IDLE_TIMEOUT: the server itself judges first
 
 Publish = Callable[[Transcript], None]
@@ -80,6 +81,8 @@ class Job:
         self._has_failed = self._is_unreadable = False
         self._is_lost = False
         self._is_handed_over = False
+        self._runs_since: float | None = None  # None: no thread runs it
+        self._was_stuck = False
 
     @property
     def wants_entries(self) -> bool:
@@ -147,6 +150,7 @@ class Job:
     def run(self) -> None:
         """Hand what has come to the consumer."""
         token = current.set(self._stream)
+        self._runs_since = time.monotonic()
         try:
             self._run()
         except AwayError:  # it has been logged; the next run tries again
@@ -157,7 +161,16 @@ class Job:
             self._abandon()
         finally:
             current.reset(token)
+            self._runs_since = None
             self.is_running = False
+
+    def warn_if_stuck(self) -> None:
+        """Log, once, that the consumer does not return. Its call stays here: elsewhere it would be so too."""
+        since = self._runs_since
+        if since is None or self._was_stuck or time.monotonic() - since < _STUCK_SECONDS:
+            return
+        self._was_stuck = True
+        logger.warning("%s has not returned for %g s, and holds its call", self._label, _STUCK_SECONDS)
 
     def _run(self) -> None:
         if self._is_lost:

@@ -227,6 +227,7 @@ class Loop:
     def _run_jobs(self) -> None:
         for id, job in list(self.jobs.items()):
             if job.is_running:
+                job.warn_if_stuck()
                 continue
             if job.is_over:
                 del self.jobs[id]

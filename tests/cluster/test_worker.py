@@ -211,6 +211,27 @@ def test_a_consumer_that_raises(redis_server, start_worker, notes):
     assert worker.stop().count("Traceback") == 1
 
 
+def test_a_consumer_that_does_not_return(redis_server, start_worker, notes, tmp_path):
+    """It is said once, holds its call, and no other call's consumer waits for it."""
+    program = """
+from mediastreams.cluster import job
+from mediastreams.__main__ import main
+job._STUCK_SECONDS = 0.5
+main()
+"""
+    worker = start_worker("support.noting:Stuck", NOTING, program=("-c", program))
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    worker.wait_for(f"Stream {call.sid}: support.noting:Stuck has not returned for 0.5 s, and holds its call")
+    wait_until(lambda: chunks(notes(call)))  # of the other consumer
+    call.end()
+    wait_until(lambda: has_stopped(notes(call)))
+    assert pending(redis_server, "support.noting:Stuck")
+    (tmp_path / "notes" / "go on").touch()
+    wait_until(lambda: not pending(redis_server, "support.noting:Stuck"))
+    assert worker.stop().count("has not returned") == 1
+
+
 def test_a_consumer_that_ends_its_process_is_given_up(redis_server, start_worker, notes):
     consumer = "support.noting:Deadly"
     call = PublishedCall(redis_server).announce()

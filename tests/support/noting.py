@@ -45,6 +45,15 @@ class Slow(Noting):
         super().media(message)
 
 
+class Stuck(Noting):
+    """Does not return before there is a file `go on` in NOTES."""
+
+    def media(self, message):
+        while not (Path(os.environ["NOTES"]) / "go on").exists():
+            time.sleep(0.01)
+        super().media(message)
+
+
 class Raising(Noting):
     """Raises at the third chunk."""
 
