@@ -4,7 +4,12 @@ import contextlib
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.server import ROOT, Server, environment
+
+# How fast the machine is says nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

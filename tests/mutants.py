@@ -39,7 +39,7 @@ CONFIG = """
 source_paths = ["mediastreams"]
 only_mutate = ["{module}"]
 also_copy = ["app.py", "bench", "docs", "twiml", "conftest.py", "README.md"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", {deselected}]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=mutants", {deselected}]
 pytest_add_cli_args_test_selection = ["{tests}"]
 timeout_multiplier = 10
 """
@@ -54,7 +54,6 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
-settings.load_profile("mutants")
 """
 ENVIRON = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 # The first has a Python of its own in another folder, without mutmut's settings. The others start a server.

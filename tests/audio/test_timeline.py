@@ -229,7 +229,7 @@ class TestPositionMap:
         assert positions.position(13) != 1003
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 40)), min_size=1, max_size=40))
 def test_no_place_is_given_twice(chunks):
     """Against a list of every millisecond: what a chunk gets was free, and all else is missing."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sound import channels_of, plain
 from support.streams import SID
@@ -91,7 +91,7 @@ def interruptions(draw):
 
 
 @given(interruptions())
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_it_is_byte_for_byte_as_if_nobody_had_died(drawn):
     """Whatever the dead worker had written; and a suspended one that goes on then changes nothing."""
     call, deaths = drawn
