@@ -27,7 +27,7 @@ from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
 from mediastreams.streams.stream import Puts, Stream
 from mediastreams.terminal import Console
-from mediastreams.text import printable
+from mediastreams.text import command, printable
 from mediastreams.transcription import select
 from mediastreams.transcription.transcriber import Transcriber, TranscriptDisplay
 from mediastreams.viewers.access import Access
@@ -229,7 +229,8 @@ class MediaStreams:
         has_recordings = self.settings.recordings_dir is not None
         calls = self._all_calls
         workers = 1 if calls else self.state.workers
-        return Hello(workers, has_recordings, self._has_recogniser, alone=bool(calls and calls.is_alone))
+        is_alone = bool(calls and calls.is_alone)
+        return Hello(workers, has_recordings, self._has_recogniser, command("call"), is_alone)
 
     def _open(self) -> None:
         """Begin what goes on beside the streams, and log what the settings ask for and the machine lacks."""

@@ -108,6 +108,8 @@ class Hello(_Message, tag="hello", omit_defaults=True):
     """Whether calls are recorded."""
     recogniser: bool
     """Whether calls are transcribed."""
+    caller: str = ""
+    """The command that places a call without a phone, as the server's folder takes it; without an address."""
     alone: bool = False
     """Whether the page sees the calls of one server only, because Redis is away."""
 

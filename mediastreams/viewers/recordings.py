@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import os
 import time
+from collections.abc import Collection
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -44,17 +45,20 @@ class Recordings:
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
 
-    def newest(self, before: str = "") -> dict[str, Any]:
+    def newest(self, before: str = "", sids: Collection[str] = ()) -> dict[str, Any]:
         """Return the newest recordings, at most `MAX_LISTED`, as the page gets them.
 
-        `before` is the name of a recording: only older ones are returned. "": all.
+        `before` is the name of a recording: only older ones are returned. "": all. `sids` are those of
+        streams: only theirs are returned. Empty: those of all.
         """
         suffixes: dict[str, list[str]] = {}  # of each recording's files
         for number, file_name in enumerate(self._listing()):
             if number % _YIELD_EVERY == 0:
                 time.sleep(_YIELD_SECONDS)
             match = FILE.fullmatch(file_name)
-            if match and (not before or match["name"] < before):
+            if match is None or (before and match["name"] >= before):
+                continue
+            if not sids or match["sid"] in sids:
                 suffixes.setdefault(match["name"], []).append(match["suffix"])
         names = heapq.nlargest(MAX_LISTED + 1, suffixes)
         rows = [self._row(name, sorted(suffixes[name])) for name in names[:MAX_LISTED]]

@@ -132,9 +132,9 @@ class Page(Blueprint):
         """Answer with a list of the recordings."""
         found = {"recordings": None, "more": False}
         if self._recordings is not None:
-            before = request.args.get("before", "")
+            before, sids = request.args.get("before", ""), request.args.getlist("sid")
             recordings = self._recordings
-            found = self._in_thread(lambda: recordings.newest(before))
+            found = self._in_thread(lambda: recordings.newest(before, sids))
         return _json(found)
 
     def recording(self, name: str) -> Response:

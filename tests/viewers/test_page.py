@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ from websockets.sync.client import connect
 
 from mediastreams.audio import mulaw
 from mediastreams.caller import SAMPLE, sound_file
+from mediastreams.text import command
 
 pytestmark = pytest.mark.xdist_group("browser")  # one browser and one server for all
 
@@ -128,8 +130,8 @@ def test_who_has_the_token_sees_how_to_place_a_call(watch, served):
     page = watch()
     assert page.url == f"http://localhost:{served.port}/"
     assert page.locator("h2:visible").text_content() == "No calls now"
-    command = f"python -m mediastreams.caller ws://localhost:{served.port}/media"
-    assert page.locator(".command code").text_content() == command
+    shown = f"{command('call')} ws://localhost:{served.port}/media"
+    assert page.locator(".command code").text_content() == shown
     assert accessibility_violations(page) == []
 
 
@@ -190,7 +192,7 @@ def speaks_and_rests(page, track):
     wait_until(lambda: "speaking" not in text(page, f"{track}-db"), f"{track} is said to be silent")
 
 
-def test_a_call_on_another_server_is_seen_and_heard(watch, start_server, redis_server):
+def test_a_call_on_another_server_is_seen_and_heard(start_server, watch, redis_server):
     one, other = (start_server("-c", PROGRAM, PAGE_TOKEN=TOKEN, REDIS_URL=redis_server.url) for _ in range(2))
     call = ("--track", "both_tracks", "--seconds", "600")
     with calling(one.url, "--parameter", "name=Ann", *call):
@@ -400,7 +402,9 @@ def test_what_is_special_of_a_server_is_said(watch):
     page.unroute_all()
 
 
-HELLO = json.dumps({"event": "hello", "workers": 4, "recordings": False, "recogniser": False})
+HELLO = json.dumps(
+    {"event": "hello", "workers": 4, "recordings": False, "recogniser": False, "caller": "mediastreams call"}
+)
 CALLS = json.dumps({"event": "calls", "live": [], "ended": []})
 
 
@@ -425,6 +429,7 @@ def test_a_place_of_the_page_is_no_token(open_page, served, place):
     assert page.url.endswith(f"/#{place}")
     page.get_by_role("button").click()
     page.get_by_text("Connected", exact=True).wait_for()
+    assert page.url.endswith(f"/#{place}")
 
 
 def test_an_address_with_a_token_that_is_opened_in_a_tab_with_the_form(open_page, served):
@@ -462,7 +467,7 @@ def test_a_recording_is_played_with_captions(watch, served):
     assert accessibility_violations(page) == []
 
 
-def test_a_recording_of_another_server_is_shown_anew_when_it_has_ended(watch, start_server, tmp_path):
+def test_a_recording_of_another_server_is_shown_anew_when_it_has_ended(start_server, watch, tmp_path):
     page_server, other = (start_server(PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(tmp_path)) for _ in range(2))
     with connect(other.url, compression=None) as call:
         start_call(call, 1)
@@ -476,6 +481,167 @@ def test_a_recording_of_another_server_is_shown_anew_when_it_has_ended(watch, st
     with connect(page_server.url, compression=None) as call:
         start_call(call, 2)
     page.locator(".detail").get_by_text("Ended: hung up").wait_for()
+
+
+class Recorded:
+    """A server with recordings; `fill` adds some that look as if it had made them."""
+
+    def __init__(self, server, folder):
+        self.server, self.folder = server, folder
+        assert run_caller(server.url, "--fast").returncode == 0
+        self.name = next(folder.glob("*.wav")).stem
+
+    def fill(self, day, count):
+        """Add recordings of this day, one each second of it; return the names."""
+        names = [f"{day}T{n // 60:04}{n % 60:02}.000Z-MZ{int(day) * 1000 + n:032x}" for n in range(count)]
+        for name in names:
+            for suffix in (".wav", ".json"):
+                shutil.copy(self.folder / f"{self.name}{suffix}", self.folder / f"{name}{suffix}")
+        return names
+
+    def end_a_call(self, n=1):
+        with connect(self.server.url, compression=None) as call:
+            start_call(call, n)
+
+
+@pytest.fixture
+def recorded(start_server, tmp_path):
+    folder = tmp_path / "recordings"
+    return Recorded(start_server(PAGE_TOKEN=TOKEN, RECORDINGS_DIR=str(folder)), folder)
+
+
+@pytest.fixture
+def ended(recorded, watch):
+    """Return a function that opens the list of the ended calls, where it has so many."""
+
+    def ended(count, **options):
+        page = watch("#ended", recorded.server, **options)
+        has_ended(page, count)
+        return page
+
+    return ended
+
+
+def has_ended(page, count):
+    number = page.locator("[data-f=ended-count]")
+    wait_until(lambda: number.text_content() == count, f"{count} ended calls, not {number.text_content()}")
+
+
+def scroll_to_the_end(page):
+    page.locator(".scroller").evaluate("scroller => scroller.scrollTo(0, scroller.scrollHeight)")
+
+
+class TestTheListOfEndedCalls:
+    def test_it_goes_on_where_the_newest_ones_are_live(self, ended, recorded):
+        recorded.fill("20240101", 30)
+        with ExitStack() as stack:
+            calls = [stack.enter_context(connect(recorded.server.url, compression=None)) for _ in range(100)]
+            for n, call in enumerate(calls):
+                start_call(call, n)
+            wait_until(lambda: len(list(recorded.folder.glob("*.json"))) == 131, "the files")
+            ended("31")
+
+    def test_nothing_is_left_out_after_an_absence(self, ended, recorded):
+        page = ended("1")
+        recorded.fill("20990101", 250)
+        recorded.end_a_call()
+        has_ended(page, "100+")
+        for count in ("200+", "252"):
+            scroll_to_the_end(page)
+            has_ended(page, count)
+
+    def test_one_that_was_removed_goes(self, ended, recorded):
+        names = recorded.fill("20240101", 3)
+        page = ended("4")
+        for name in names[:2]:
+            for file in recorded.folder.glob(f"{name}*"):
+                file.unlink()
+        recorded.end_a_call()
+        has_ended(page, "3")
+        shown = page.locator(".row a").evaluate_all("links => links.map(link => link.hash)")
+        assert shown[2:] == [f"#recording/{names[2]}"]
+
+    def test_older_ones_are_asked_for_again_after_a_failure(self, ended, recorded):
+        recorded.fill("20240101", 250)
+        page = ended("100+", expected=["ERR_FAILED"])
+        page.route("**/page/recordings?before=2*", lambda route: route.abort())
+        with page.expect_event("requestfailed"):
+            scroll_to_the_end(page)
+        page.unroute_all()
+        page.locator(".scroller").evaluate("scroller => scroller.scrollTo(0, 0)")
+        scroll_to_the_end(page)
+        has_ended(page, "200+")
+
+    def test_it_stays_where_it_is_when_one_is_chosen(self, ended, recorded):
+        recorded.fill("20240101", 90)
+        page = ended("91")
+        page.locator(".row a").first.focus()
+        for _ in range(60):
+            page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.locator(".row a[aria-current=page]:focus").wait_for()
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate("document.activeElement.closest('.row').ariaPosInSet") == "62"
+        page.evaluate("location.hash = '#live'")
+        page.evaluate("location.hash = '#ended'")
+        assert page.locator(".scroller").evaluate("scroller => scroller.scrollTop") == 0
+
+    def test_a_login_that_has_run_out_is_asked_for(self, ended, recorded):
+        page = ended("1", expected=["403"])
+        page.context.clear_cookies()
+        recorded.end_a_call()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button").click()
+        has_ended(page, "2")  # it is the list again
+
+
+class TestARecording:
+    def test_a_long_call_that_ends_behind_many_others(self, ended, recorded):
+        with connect(recorded.server.url, compression=None) as long:
+            start_call(long, 1)
+            wait_until(lambda: len(list(recorded.folder.glob("*.json"))) == 2, "its file")
+            page = ended("1")
+            recorded.fill("20990101", 120)
+            recorded.end_a_call(2)
+            has_ended(page, "100+")
+            stop_call(long, 1)
+        (name,) = (file.stem for file in recorded.folder.glob(f"*MZ{1:032x}.json"))
+        page.evaluate("name => { location.hash = `#recording/${name}`; }", name)
+        page.locator(".detail").get_by_text("Ended: hung up").wait_for()
+        page.reload()
+        page.locator(".detail").get_by_text("Ended: hung up").wait_for()
+
+    def test_one_without_its_json_file(self, recorded, watch):
+        (recorded.folder / f"{recorded.name}.json").unlink()
+        page = watch("#ended", recorded.server, expected=["404"])
+        row = page.locator(".row")
+        assert re.fullmatch("MZ[0-9a-f]{6}", row.locator(".sids").text_content().strip())
+        row.get_by_role("link").click()
+        page.get_by_text("cannot be read: There is no such file of a recording.").wait_for()
+        wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the peaks")
+
+    def test_it_is_drawn_once_a_frame_however_often_one_seeks(self, recorded, watch):
+        page = watch(f"#recording/{recorded.name}", recorded.server)
+        canvas = page.locator("canvas")
+        wait_until(lambda: canvas.evaluate(HEIGHT_OF_INBOUND) > 20, "the peaks")
+        page.locator("audio").evaluate("audio => { audio.loop = true; return audio.play(); }")
+        for n in range(5):
+            with page.expect_event("console", lambda line: line.text == "seeked"):
+                page.locator("audio").evaluate(
+                    "audio => audio.addEventListener('seeked', () => console.log('seeked'), { once: true })"
+                )
+                canvas.click(position={"x": 20 + 10 * n, "y": 40})
+        drawn = page.evaluate("""async () => {
+            let drawn = 0, frames = 0;
+            const { clearRect } = CanvasRenderingContext2D.prototype;
+            CanvasRenderingContext2D.prototype.clearRect = function (...box) {
+                drawn++;
+                clearRect.apply(this, box);
+            };
+            while (frames++ < 30) await new Promise(requestAnimationFrame);
+            return drawn;
+        }""")
+        assert drawn <= 35
 
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -602,7 +768,18 @@ def test_a_two_way_call_has_the_name_of_its_call_and_is_not_among_the_ended_ones
     page.locator(".row", has_text="Call CA000000").wait_for()
 
 
-def test_what_a_page_does_not_know_of_a_call_is_said(watch, start_server):
+def test_nobody_speaks_in_a_call_that_has_ended(start_server, watch):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    page = watch(server=server)
+    with calling(server.url, "--seconds", "60"):
+        page.locator(".row a").click()
+        speaking = page.locator(".row [data-f=speaking]")
+        wait_until(lambda: speaking.text_content() == "Caller speaking", "a speaker")
+    page.get_by_text("Ended: hung up").wait_for()
+    assert speaking.text_content() == ""
+
+
+def test_what_a_page_does_not_know_of_a_call_is_said(start_server, watch):
     server = start_server(PAGE_TOKEN=TOKEN)
     page = watch(server=server)
     with connect(server.url, compression=None) as call:
@@ -637,7 +814,7 @@ def stop_call(call, n):
     call.send(json.dumps({"event": "stop", "sequenceNumber": "2", "stop": stop, "streamSid": f"MZ{n:032x}"}))
 
 
-def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(watch, start_server):
+def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(start_server, watch):
     server = start_server(PAGE_TOKEN=TOKEN)
     page = watch(server=server, expected=["503", "1001", "ERR_", "WebSocket connection to"])
     with connect(server.url, compression=None) as call:
@@ -652,7 +829,7 @@ def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(watch, st
     assert "refused with 503" not in server.stop()
 
 
-def test_a_server_that_is_gone_is_said_to_be_and_comes_back(watch, start_server):
+def test_a_server_that_is_gone_is_said_to_be_and_comes_back(start_server, watch):
     server = start_server(PAGE_TOKEN=TOKEN)
     page = watch(server=server, expected=["ERR_CONNECTION_REFUSED", "WebSocket connection to", "403"])
     server.stop()

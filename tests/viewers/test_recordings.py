@@ -97,6 +97,14 @@ class TestNewest:
         assert [row["name"] for row in recordings.newest()["recordings"]] == [f"{NAME}-2", NAME]
         assert {row["streamSid"] for row in recordings.newest()["recordings"]} == {SID}
 
+    def test_those_of_streams(self, recordings, tmp_path):
+        others = [f"20261125T180000.124Z-MZ{n:032x}" for n in range(3)]
+        for name in (NAME, f"{NAME}-part2", *others):
+            write_json(tmp_path, name)
+        names = [row["name"] for row in recordings.newest(sids=[SID, f"MZ{1:032x}"])["recordings"]]
+        assert names == [others[1], f"{NAME}-part2", NAME]
+        assert recordings.newest(sids=["MZ"])["recordings"] == []
+
     def test_the_parts_of_one_that_workers_have_taken_over(self, recordings, tmp_path):
         names = [f"{NAME}-part2", f"{NAME}-part10", f"{NAME}-2-part2"]
         for name in names:

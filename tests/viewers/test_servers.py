@@ -16,6 +16,7 @@ from support.streams import SID, dtmf, start, stop
 from websockets.sync.client import connect
 
 from mediastreams.protocol.messages import Mark, MarkMetadata, Media, MediaMetadata
+from mediastreams.text import command
 from mediastreams.viewers.wire import ASK, TELL, Interest, decode_ask, encode_ask
 
 PROGRAM = f'{SPEAKING}\nimport runpy; runpy.run_path("app.py", run_name="__main__")'
@@ -78,6 +79,7 @@ class TestRows:
                 "workers": 1,
                 "recordings": False,
                 "recogniser": False,
+                "caller": command("call"),
             }
             rows = page.receive()["live"]
             servers = {row["id"].rpartition("/")[0] for row in rows}

@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 from mediastreams.audio import mulaw
 from mediastreams.consumers.registry import Consumers
 from mediastreams.protocol.messages import Mark, MarkMetadata, Media, MediaMetadata
+from mediastreams.text import command
 from mediastreams.viewers import viewer as viewer_module
 from mediastreams.viewers.calls import LiveCalls
 from mediastreams.viewers.lines import Lines
@@ -152,7 +153,13 @@ class TestCalls:
     def test_hello_then_all_calls(self, page_server, cookie):
         with Page(page_server, cookie) as page:
             hello, calls = page.receive(), page.receive()
-        assert hello == {"event": "hello", "workers": 1, "recordings": False, "recogniser": False}
+        assert hello == {
+            "event": "hello",
+            "workers": 1,
+            "recordings": False,
+            "recogniser": False,
+            "caller": command("call"),
+        }
         assert calls.keys() == {"event", "live", "ended"}
 
     def test_a_call_from_its_start_to_its_end(self, page_server, page, cookie):
@@ -575,6 +582,7 @@ class TestDrain:
                 "workers": 2,
                 "recordings": True,
                 "recogniser": False,
+                "caller": command("call"),
             }
             server.process.terminate()
             assert page.rest()[0] == 1001

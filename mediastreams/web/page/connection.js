@@ -35,6 +35,14 @@ export function connect(on) {
   return (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
 }
 
+// Returns what the server answers as JSON. Throws an Error that says why it does not.
+export async function getJson(path) {
+  const answer = await fetch(path);
+  if (answer.status === 403) location.reload(); // to the form for the token: the login has run out
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
 // A refused WebSocket does not tell why: an ordinary request does.
 async function reason() {
   try {

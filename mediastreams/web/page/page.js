@@ -5,18 +5,17 @@ import { connect } from "./connection.js";
 import { List } from "./list.js";
 import { Listener } from "./listen.js";
 import { RecordingView } from "./recording.js";
+import { Recordings } from "./recordings.js";
 import { clock, duration, ending, meter, parts, serverOf, stamp, TRACKS, who, write } from "./text.js";
 
 const page = parts(document);
 const calls = new Map(); // the server's rows by their id, live and ended
-let recordings = null; // the rows of RECORDINGS_DIR, newest first; null without it
-let more = false; // whether there are older ones
 let several = false; // whether the calls are those of several servers
 let connected = false;
 let hello = {}; // what the server says of itself
 let listened = null; // the call that was listened to when the connection ended
-let showing, loading; // timers
-let unlisted = null; // when the first call ended that the recordings may lack, in ms
+let showing; // a timer
+let listsEnded = false; // whether the list is that of the ended calls
 let view = null; // the CallView or RecordingView that is shown
 
 const send = connect({ message, audio: (data) => listener.audio(data), gone });
@@ -25,6 +24,10 @@ const list = new List(page.scroller, page.rows, makeRow, fillRow, () => {
   showing = setTimeout(show, 100);
 });
 const listener = new Listener(send, update);
+const recordings = new Recordings(() => {
+  route();
+  loadMore();
+});
 const nothing = makeNothing();
 
 // What location.hash names, and the id in it.
@@ -45,13 +48,14 @@ function fillRow(row, item) {
   write(row.who, who(item));
   write(row.since, clock(item.startedAt));
   write(row.seconds, duration(seconds(item)));
-  write(row.sids, `${item.callSid?.slice(0, 8)} ${item.streamSid?.slice(0, 8)}${several ? ` ${serverOf(item)}` : ""}`);
+  write(row.sids, `${item.callSid?.slice(0, 8) ?? ""} ${item.streamSid?.slice(0, 8)}${several ? ` ${serverOf(item)}` : ""}`);
   write(row.words, words ? `${words.speaker}: ${words.text}` : isLive ? "" : ending(item.ending));
   write(row.trouble, decodable ? wrong.map(([what, count]) => `${count} ${what}`).join(", ") : "not decoded");
   row.listen.hidden = !isLive || !isSecureContext || !decodable;
   row.listen.ariaPressed = listener.call === item;
   row.listen.ariaLabel = `Listen to ${who(item)}`;
   for (const track in TRACKS) row[track].hidden = !isLive || !tracks.includes(track);
+  if (!isLive) showLevels(row, {}); // of an ended call none come
   row.link.ariaCurrent = item.streamSid === view?.item.streamSid ? "page" : null;
 }
 
@@ -64,17 +68,18 @@ function drawList() {
   const live = all.filter(({ endedAt }) => !endedAt);
   several = new Set(all.map(serverOf)).size > 1;
   const sids = new Set(live.map(({ streamSid }) => streamSid)); // they are being recorded
-  const ended = recordings?.filter(({ streamSid }) => !sids.has(streamSid)) ?? all.filter(({ endedAt }) => endedAt);
-  const items = isEnded() ? ended : live;
+  const past = recordings.rows?.filter(({ streamSid }) => !sids.has(streamSid)) ?? all.filter(({ endedAt }) => endedAt);
+  const items = isEnded() ? past : live;
+  if (listsEnded !== (listsEnded = isEnded())) page.scroller.scrollTop = 0;
   write(page["live-count"], `${live.length}`);
-  write(page["ended-count"], recordings ? `${ended.length}${more ? "+" : ""}` : `${ended.length < 100 ? "" : "last "}${ended.length}`);
+  write(page["ended-count"], recordings.rows ? `${past.length}${recordings.more ? "+" : ""}` : `${past.length < 100 ? "" : "last "}${past.length}`);
   page["live-tab"].ariaCurrent = isEnded() ? null : "page";
   page["ended-tab"].ariaCurrent = isEnded() ? "page" : null;
   document.title = !connected ? "Not connected" : live.length === 1 ? "1 call" : `${live.length} calls`;
   document.body.classList.toggle("idle", !items.length && !view); // how to place a call is shown
   write(nothing.heading, items.length ? "Choose a call" : !connected ? "Not connected" : isEnded() ? "No ended calls yet"
     : hello.workers > 1 ? "No calls in this worker process" : "No calls now");
-  nothing.unrecorded.hidden = recordings || !isEnded();
+  nothing.unrecorded.hidden = recordings.rows || !isEnded();
   list.set(items);
 }
 
@@ -86,14 +91,12 @@ function show() {
 
 function update() {
   drawList();
-  if (view instanceof CallView) view.update(listener.call, recordings?.find(({ streamSid }) => streamSid === view.item.streamSid), hello.recogniser);
+  if (view instanceof CallView) view.update(listener.call, recordings.of(view.item.streamSid), hello.recogniser);
 }
 
 function makeNothing() {
   const made = stamp("nothing");
   const { command, copy } = made;
-  const address = location.host === "localhost:5000" ? "" : ` ${location.origin.replace("http", "ws")}/media`;
-  write(command, `python -m mediastreams.caller${address}`);
   copy.onclick = async () => {
     getSelection().selectAllChildren(command); // without https there is no clipboard
     await navigator.clipboard.writeText(command.textContent);
@@ -107,7 +110,7 @@ function route() {
   const [, kind, id] = place();
   if (!kind) history.replaceState(null, "", location.pathname); // it may be the token
   const isRecording = kind === "recording";
-  const item = isRecording ? recordings?.find((recording) => recording.id === id) : calls.get(id);
+  const item = isRecording ? recordings.find(id) : calls.get(id);
   const isShown = item && item.id === view?.item.id && isRecording === view instanceof RecordingView;
   // A recording that another process goes on with is shown anew when it has ended.
   if (!isShown || (isRecording && item.ending !== view.item.ending)) {
@@ -124,34 +127,10 @@ function route() {
   tick();
 }
 
-// Gets the newest recordings a second after a call has ended, when its files are complete; and every 5 s where
-// calls end one after the other.
-function loadSoon() {
-  clearTimeout(loading);
-  loading = setTimeout(loadRecordings, 1000);
-  unlisted ??= performance.now();
-  if (performance.now() - unlisted > 5000) loadRecordings();
-}
-
-// Gets the newest recordings, or those before the one of this name.
-async function loadRecordings(before = "") {
-  if (!before) unlisted = null;
-  try {
-    const found = await (await fetch(`/page/recordings?before=${before}`)).json();
-    const rows = found.recordings.map((row) => ({
-      ...row,
-      id: row.name,
-      startedAt: Date.parse(row.startedAt) / 1000,
-      seconds: row.duration ?? 0,
-      parameters: row.customParameters ?? {},
-      ending: row.ended,
-    }));
-    const ids = new Set(rows.map(({ id }) => id));
-    const others = (recordings ?? []).filter(({ id }) => !ids.has(id));
-    if (before || !others.length) more = found.more;
-    recordings = before ? [...others, ...rows] : [...rows, ...others];
-  } catch {} // the server is gone, and the page says so
-  route();
+// Gets older recordings where the end of the list is near.
+function loadMore() {
+  const { scrollTop, clientHeight, scrollHeight } = page.scroller;
+  if (isEnded() && clientHeight && scrollTop + 2 * clientHeight >= scrollHeight) recordings.loadMore();
 }
 
 // -- what the server says
@@ -163,13 +142,16 @@ function message(message) {
 
 const handlers = {
   hello(message) {
-    const { workers, alone, recordings: isRecording } = (hello = message);
+    const { workers, alone, caller, recordings: isRecording } = (hello = message);
+    const address = location.host === "localhost:5000" ? "" : ` ${location.origin.replace("http", "ws")}/media`;
+    write(nothing.command, caller + address);
     connected = true;
     document.body.classList.remove("gone");
     write(page.state, "Connected");
     write(page.workers, alone ? "Redis is away: this page shows new calls of one server only." : workers > 1 ? `This page shows the calls of one of ${workers} worker processes: reload it for another one's.` : "");
-    if (!isRecording) recordings = null;
-    else loadRecordings();
+    recordings.asked.clear();
+    if (isRecording) recordings.load();
+    else recordings.rows = null;
   },
   calls({ live, ended }) {
     const before = new Map(calls);
@@ -186,7 +168,7 @@ const handlers = {
   },
   changed({ calls: rows }) {
     merge(rows);
-    if (hello.recordings && rows.some(({ endedAt }) => endedAt)) loadSoon();
+    for (const { id, endedAt } of rows) if (endedAt && hello.recordings) recordings.loadSoon(calls.get(id).streamSid);
     update();
   },
   removed({ ids }) {
@@ -235,15 +217,11 @@ function tick() {
 
 addEventListener("hashchange", () => {
   if (location.hash && !place()[1]) location.reload(); // with a new token: the server asks for it, or needs it no more
-  page.scroller.scrollTop = 0;
   route();
+  loadMore();
 });
 addEventListener("keydown", ({ key }) => key === "Escape" && view && (location.hash = isEnded() ? "#ended" : "#live"));
 document.addEventListener("visibilitychange", show);
-page.scroller.addEventListener("scroll", ({ target }) => {
-  if (!isEnded() || !recordings || !more || target.scrollTop + 2 * target.clientHeight < target.scrollHeight) return;
-  more = false; // until it is known
-  loadRecordings(recordings.at(-1).id);
-});
+page.scroller.addEventListener("scroll", loadMore);
 setInterval(tick, 1000);
 route();

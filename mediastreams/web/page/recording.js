@@ -1,5 +1,6 @@
 // A recorded call: audio, captions, waveform, conversation, keys, marks and gaps on one time axis.
 
+import { getJson } from "./connection.js";
 import { describe, duration, element, ending, stamp, timed, TRACKS, turn, write } from "./text.js";
 import { Waveform } from "./waveform.js";
 
@@ -26,6 +27,7 @@ export class RecordingView {
 
   close() {
     this.view.close();
+    cancelAnimationFrame(this.frame);
     this.parts.audio.pause();
     this.parts.audio.src = "";
   }
@@ -47,24 +49,28 @@ export class RecordingView {
         write(caption, [...target.activeCues].map((cue) => cue.getCueAsHTML().textContent).join(" "));
     }
     const follow = () => {
+      cancelAnimationFrame(this.frame); // who seeks while it plays has asked for one already
       this.#draw();
-      if (!audio.paused) requestAnimationFrame(follow);
+      if (!audio.paused) this.frame = requestAnimationFrame(follow);
     };
     audio.onplay = audio.onseeked = follow;
     wave.onclick = ({ offsetX }) => (audio.currentTime = (offsetX / wave.clientWidth) * this.item.seconds);
   }
 
   async #load() {
-    const json = async (path) => (await fetch(this.base + path)).json();
     try {
-      this.#tell(await json(".json"));
-      if (!this.item.files.wav) return;
-      const { seconds, tracks, peaks } = await json("/peaks");
+      this.#tell(await getJson(`${this.base}.json`));
+    } catch (error) {
+      write(this.parts.notice, `What is known of this call cannot be read: ${error.message}`);
+    }
+    if (!this.item.files.wav) return;
+    try {
+      const { seconds, tracks, peaks } = await getJson(`${this.base}/peaks`);
       this.step = seconds / peaks[0].length;
       this.lanes = tracks.map((track, n) => ({ track, peak: (i) => (this.#isGap(track, i) ? -1 : peaks[n][i]) }));
       this.#draw();
     } catch (error) {
-      write(this.parts.notice, `What is known of this call cannot be read: ${error.message}`);
+      write(this.parts.notice, `The waveform cannot be shown: ${error.message}`);
     }
   }
 

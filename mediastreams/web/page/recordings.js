@@ -1,0 +1,109 @@
+// What is known of the recordings in RECORDINGS_DIR.
+
+import { getJson } from "./connection.js";
+
+const SID = /MZ[\da-f]{32}/i; // of a stream; the name of its recording has it
+const MAX_SIDS = 50; // in a request
+
+export class Recordings {
+  // `changed` is called when other rows are known.
+  constructor(changed) {
+    this.changed = changed;
+    this.rows = null; // newest first; null before the first answer, and without RECORDINGS_DIR
+    this.more = false; // whether there are older ones
+    this.single = new Map(); // rows by id that are not among these: they were asked for one by one
+    this.asked = new Set(); // names that were
+    this.ended = new Set(); // streamSids of calls that have ended since the newest rows were asked for
+  }
+
+  // The row of this name. One that is not known is asked for.
+  find(id) {
+    const row = this.rows?.find((row) => row.id === id) ?? this.single.get(id);
+    if (!row && this.rows && !this.asked.has(id)) {
+      this.asked.add(id);
+      this.#loadSingle([id.match(SID)?.[0]]);
+    }
+    return row;
+  }
+
+  // The row of a stream's recording, if it is known.
+  of(streamSid) {
+    return [...(this.rows ?? []), ...this.single.values()].find((row) => row.streamSid === streamSid);
+  }
+
+  // Gets the newest rows a second after a call has ended, when its files are complete; and every 5 s where calls
+  // end one after the other.
+  loadSoon(streamSid) {
+    this.ended.add(streamSid);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.load(), 1000);
+    this.unlisted ??= performance.now(); // when the first call ended that the rows may lack, in ms
+    if (performance.now() - this.unlisted > 5000) this.load();
+  }
+
+  // Gets the newest rows.
+  async load() {
+    this.unlisted = null;
+    const found = await this.#get("");
+    if (!found) return;
+    const { rows, more } = found;
+    const last = rows.at(-1)?.id;
+    // Those that were known stay, unless others may be between.
+    const known = this.rows ?? [];
+    const older = more && known[0]?.id >= last ? known.filter(({ id }) => id < last) : [];
+    this.rows = [...rows, ...older];
+    if (!older.length) this.more = more;
+    const sids = new Set(rows.map(({ streamSid }) => streamSid));
+    if (more) this.#loadSingle([...this.ended].filter((sid) => !sids.has(sid))); // they were long calls
+    this.ended.clear();
+    this.#forgetSingle(rows);
+  }
+
+  // Gets the rows before the last one, if there are any.
+  async loadMore() {
+    if (!this.more || this.isLoadingMore) return;
+    this.isLoadingMore = true;
+    const before = this.rows.at(-1).id;
+    const found = await this.#get(`before=${before}`);
+    this.isLoadingMore = false;
+    if (!found || this.rows?.at(-1)?.id !== before) return;
+    this.rows = [...this.rows, ...found.rows];
+    this.more = found.more;
+    this.#forgetSingle(found.rows);
+  }
+
+  async #loadSingle(sids) {
+    const query = sids.filter((sid) => SID.test(sid)).slice(0, MAX_SIDS).map((sid) => `sid=${sid}`);
+    if (!query.length) return;
+    for (const row of (await this.#get(query.join("&")))?.rows ?? []) {
+      const at = this.rows?.findIndex(({ id }) => id === row.id) ?? -1;
+      if (at < 0) this.single.set(row.id, row);
+      else this.rows[at] = row;
+    }
+    this.changed();
+  }
+
+  #forgetSingle(rows) {
+    for (const { id } of rows) this.single.delete(id);
+    this.changed();
+  }
+
+  // Returns rows as the list shows them, and whether there are more; null where the server is gone, which the
+  // page says.
+  async #get(query) {
+    try {
+      const { recordings, more } = await getJson(`/page/recordings?${query}`);
+      const rows = recordings.map((row) => ({
+        ...row,
+        id: row.name,
+        startedAt: Date.parse(row.startedAt) / 1000,
+        seconds: row.duration ?? 0,
+        parameters: row.customParameters ?? {},
+        ending: row.ended,
+      }));
+      return { rows, more };
+    } catch {
+      return null;
+    }
+  }
+}
