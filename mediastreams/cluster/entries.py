@@ -140,9 +140,10 @@ class DetailsItem(Struct, array_like=True, tag="details"):
 
 
 class PausesItem(Struct, array_like=True, tag="pauses"):
-    """When the recording is paused: first in each entry of a call whose recording was ever paused.
+    """When the recording is paused: first in each entry from the first pause on.
 
-    So a worker knows it before it gets the audio, also one that takes over, or that has missed entries.
+    Also where none is left: one in which nothing came is none. So a worker knows it before it gets the audio,
+    also one that takes over, or that has missed entries.
     """
 
     pauses: list[tuple[int, int | None]]
@@ -218,6 +219,7 @@ _announced = msgspec.msgpack.Decoder(Announced)
 _entry: msgspec.msgpack.Decoder[tuple[str, int, list[Item]]] = msgspec.msgpack.Decoder(
     tuple[str, int, list[Item]]
 )
+_items: msgspec.msgpack.Decoder[list[Item]] = msgspec.msgpack.Decoder(list[Item])
 _words: msgspec.msgpack.Decoder[Words] = msgspec.msgpack.Decoder(Words)
 
 
@@ -252,6 +254,11 @@ def decode_announced(fields: Fields) -> Announced:
 def decode_entry(fields: Fields) -> Entry:
     """Return an entry of a call. Raises `EntryError`."""
     return Entry(*_decode(_entry, fields))
+
+
+def decode_items(data: bytes) -> list[Item]:
+    """Return items that were encoded as a list. Raises `msgspec.DecodeError` or `UnicodeError`."""
+    return _items.decode(data)
 
 
 def decode_words(fields: Fields) -> Words:

@@ -31,6 +31,7 @@ from mediastreams.cluster.entries import (
     audio_key,
     decode_announced,
     decode_entry,
+    decode_items,
     done_key,
     group_key,
 )
@@ -74,8 +75,9 @@ _CHECKPOINT = """
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
     return 0
 end
-redis.call('HSET', KEYS[1], 'cursor', ARGV[2], 'n', ARGV[3], 'state', ARGV[4], 'attempts', 0)
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[1], 'cursor', ARGV[2], 'n', ARGV[3], 'state', ARGV[4], 'stream', ARGV[5])
+redis.call('HSET', KEYS[1], 'attempts', 0)
+redis.call('EXPIRE', KEYS[1], ARGV[6])
 return 1
 """
 
@@ -98,6 +100,8 @@ class Place:
     has_state: bool = False
     """Whether the consumer has left something for `resume`."""
     state: Any = None
+    stream: Sequence[Item] = ()
+    """What was known of the stream."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +168,17 @@ class Group:
         if is_finished:
             # Not deleted: the call may have been announced twice.
             key = group_key(lease.announced, self.name)
-            self._ask(lambda client: client.hdel(key, "cursor", "n", "state", "token", "attempts"), 0)
+            self._ask(
+                lambda client: client.hdel(key, "cursor", "n", "state", "stream", "token", "attempts"), 0
+            )
             self._ask(lambda client: self._make_room(client, lease.announced), None)
         return is_finished
 
     def checkpoint(self, lease: Lease, place: Place) -> bool:
         """Keep from where to go on; return whether this worker still had the call. Raises `AwayError`."""
         state = msgspec.msgpack.encode(place.state) if place.has_state else b""
-        arguments = [lease.token, place.cursor, place.n, state, _KEPT_SECONDS]
+        stream = msgspec.msgpack.encode(place.stream)
+        arguments = [lease.token, place.cursor, place.n, state, stream, _KEPT_SECONDS]
         keys = [group_key(lease.announced, self.name)]
         return bool(self._ask(lambda client: self._checkpoint(keys, arguments, client), 0))
 
@@ -304,7 +311,7 @@ class Group:
                 pipeline.hincrby(keys[id], "token", 1)
                 pipeline.hincrby(keys[id], "attempts", 1)
                 pipeline.expire(keys[id], _KEPT_SECONDS)
-                pipeline.hmget(keys[id], ["cursor", "n", "state"])
+                pipeline.hmget(keys[id], ["cursor", "n", "state", "stream"])
             if is_takeover:
                 pipeline.hincrby(TAKEOVERS, self.name, len(firsts))
             answers = pipeline.execute(raise_on_error=False)
@@ -317,7 +324,7 @@ class Group:
         for each in answer:
             if isinstance(each, Exception):
                 raise each
-        token, attempts, _, (cursor, n, state) = answer
+        token, attempts, _, (cursor, n, state, stream) = answer
         if attempts > MAX_ATTEMPTS:
             logger.error(
                 "Stream %s: %s has ended %d workers, and is given up",
@@ -327,7 +334,8 @@ class Group:
         try:
             if cursor and not _CURSOR.fullmatch(cursor):
                 raise ValueError("no ID of an entry")
-            place = Place(cursor or b"0", int(n or 0), bool(state), _state(state))
+            known = tuple(decode_items(stream)) if stream else ()
+            place = Place(cursor or b"0", int(n or 0), bool(state), _state(state), known)
         except (ValueError, msgspec.DecodeError) as error:
             raise EntryError(f"the checkpoint of its call: {error}") from None
         return Lease(id, announced, token, place, is_takeover, asked_at)

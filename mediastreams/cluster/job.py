@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mediastreams.cluster.connection import AwayError
 from mediastreams.cluster.entries import Begun, Done, EndItem, Entry, Heard, MediaItem, StopItem, Words
@@ -64,6 +64,7 @@ class Job:
         self._kind = kind
         self._group = group
         self._stream = RemoteStream(lease.announced)
+        self._stream.recall(lease.place.stream)
         self._label = f"Stream {self._stream.name}: {kind.name}"
         self._valid_until = lease.asked_at + LEASE_SECONDS - _MARGIN
         self._came_at = time.monotonic()
@@ -285,7 +286,7 @@ class Job:
                 place = next((before for before, end in self._places if end > checkpoint.position), place)
             place = Place(place.cursor, place.n, True, checkpoint.state)
         self._kept_at = time.monotonic()
-        if self._group.checkpoint(self.lease, place):
+        if self._group.checkpoint(self.lease, replace(place, stream=self._stream.known())):
             return True
         self.lose()
         return False

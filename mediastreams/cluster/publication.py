@@ -40,6 +40,7 @@ class Publication:
         self._hurry = hurry
         self._items: list[bytes] = []  # those of the next entry
         self._told_details: Any = None
+        self._was_paused = False
         self._state_at = self._details_at = 0.0  # when they are told next, on the monotonic clock
         # The system's, also where gevent has patched the module: native threads take it.
         self._lock = get_original("_thread", "allocate_lock")()
@@ -144,7 +145,8 @@ class Publication:
 
     def _pauses(self) -> list[bytes]:
         pauses = self.stream.pauses.all
-        return [encode_item(("pauses", pauses))] if pauses else []
+        self._was_paused = self._was_paused or bool(pauses)
+        return [encode_item(("pauses", pauses))] if self._was_paused else []
 
     def _state(self) -> bytes:
         stream = self.stream

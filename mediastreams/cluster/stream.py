@@ -1,6 +1,6 @@
 """A stream that another process has, as its entries tell it, and what hands them to a consumer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from mediastreams.audio.timeline import TrackTimeline
@@ -14,7 +14,7 @@ from mediastreams.cluster.entries import (
     MediaItem,
     PausesItem,
     StateItem,
-    StopItem,
+    TrackState,
     TranscriptItem,
 )
 from mediastreams.consumers.base import Consumer
@@ -88,14 +88,29 @@ class RemoteStream(Stream):
         self.stopped = ending == "stop"
         self.ended_at = datetime.fromtimestamp(ended_at, UTC)
 
+    def known(self) -> list[Item]:
+        """Return what is known of the stream, for `recall`."""
+        tracks = {
+            name: TrackState(track.first, track.end, track.chunks, track.bytes, track.missing)
+            for name, track in self.tracks.items()
+        }
+        gaps = {name: [(gap.start, gap.stop) for gap in track.gaps] for name, track in self.tracks.items()}
+        losses = [(numbers.start, numbers.stop, position) for numbers, position in self.losses]
+        return [
+            StateItem(self.received, self.lost, self.late, self.bad, tracks),
+            DetailsItem(self.events, gaps, losses),
+            PausesItem(list(self.pauses.all)),
+        ]
+
+    def recall(self, known: Iterable[Item]) -> None:
+        """Note what another worker knew of the stream; entries that follow tell it anew."""
+        for item in known:
+            self._note(item)
+
     def hand_over(self, item: Item, consumer: Consumer) -> None:
         """Hand an item to a consumer of this stream, or note what it tells of the stream."""
         if isinstance(item, MediaItem):
             self._hand_over_media(item, consumer)
-        elif isinstance(item, StateItem):
-            self._note_state(item)
-        elif isinstance(item, DetailsItem):
-            self._note_details(item)
         elif isinstance(item, TranscriptItem):
             consumer.transcript(Transcript(item.track, item.text, item.final, item.start, item.end, item.lag))
         elif isinstance(item, DtmfItem):
@@ -103,22 +118,30 @@ class RemoteStream(Stream):
             consumer.dtmf(Dtmf(self._sid, item.sequence_number, key.as_secret() if item.is_secret else key))
         elif isinstance(item, MarkItem):
             consumer.mark(Mark(item.sequence_number, self._sid, MarkMetadata(item.name)))
-        elif isinstance(item, PausesItem):
-            self.pauses = Pauses(item.pauses)
-        elif isinstance(item, EndItem):
-            self.end(item.ending, item.ended_at)
         else:
-            assert isinstance(item, StopItem)  # for a recogniser, which the worker stops
+            self._note(item)
 
     def _hand_over_media(self, item: MediaItem, consumer: Consumer) -> None:
         track, payload, position = item.track, item.payload, item.position
         media = MediaMetadata(track=track, chunk=item.chunk, timestamp=item.timestamp, payload=payload)
+        parts = [(position, payload)] if isinstance(position, int) else position
+        if timeline := self.tracks.get(track):  # what comes in it has its place before the next state does
+            ends = [item.timestamp] if parts is None else [start + len(part) for start, part in parts]
+            timeline.end = max([timeline.end, *ends])
         consumer.media(Media(item.sequence_number, media, self._sid))
-        if isinstance(position, int):
-            consumer.audio(track, position, payload)
-            return
-        for start, part in position or ():
+        for start, part in parts or ():
             consumer.audio(track, start, part)
+
+    def _note(self, item: Item) -> None:
+        if isinstance(item, StateItem):
+            self._note_state(item)
+        elif isinstance(item, DetailsItem):
+            self._note_details(item)
+        elif isinstance(item, PausesItem):
+            self.pauses = Pauses(item.pauses)
+        elif isinstance(item, EndItem):
+            self.end(item.ending, item.ended_at)
+        # Else a StopItem: it is for a recogniser, which the worker stops.
 
     def _note_state(self, state: StateItem) -> None:
         self.received, self._lost, self._late, self.bad = state.received, state.lost, state.late, state.bad

@@ -47,10 +47,19 @@ class _Text(Struct):
     end: float
 
 
-class _Notes(Struct):
+class _Noted(Struct):
     dtmf: list[_Key]
     marks: list[_Mark]
     transcripts: list[_Text]
+
+
+class Notes(Struct):
+    """What is noted of a stream."""
+
+    keys: list[tuple[str, int]]
+    """Each key with its position."""
+    marks: list[tuple[str, int]]
+    texts: list[_Text]
 
 
 class Account:
@@ -91,6 +100,19 @@ class Account:
         """How many keys, marks and texts are noted."""
         return len(self._dtmf), len(self._marks), len(self.transcripts)
 
+    @property
+    def notes(self) -> Notes:
+        """What is noted, for another worker that goes on."""
+        texts = [_Text(each.track, each.text, each.start, each.end) for each in self.transcripts]
+        return Notes(self._dtmf, self._marks, texts)
+
+    @notes.setter
+    def notes(self, notes: Notes) -> None:
+        self._dtmf, self._marks = notes.keys, notes.marks
+        self.transcripts = [
+            Transcript(each.track, each.text, True, each.start, each.end) for each in notes.texts
+        ]
+
     def dtmf(self, message: Dtmf, position: int) -> None:
         """Note a key that was pressed at a position."""
         if len(self._dtmf) < _MAX_NOTED:
@@ -115,16 +137,15 @@ class Account:
     def read(self, noted: tuple[int, int, int]) -> bool:
         """Take so many keys, marks and texts from the JSON file; return whether it has as many."""
         try:
-            notes = msgspec.convert(json.loads(self._files.path(".json").read_bytes()), _Notes)
+            there = msgspec.convert(json.loads(self._files.path(".json").read_bytes()), _Noted)
         except (OSError, ValueError, msgspec.ValidationError):
             return not any(noted)
         keys, marks, texts = noted
-        self._dtmf = [(key.digit, self._position(key.at)) for key in notes.dtmf[:keys]]
-        self._marks = [(mark.name, self._position(mark.at)) for mark in notes.marks[:marks]]
-        self.transcripts = [
-            Transcript(each.track, each.text, True, each.start, each.end)
-            for each in notes.transcripts[:texts]
-        ]
+        self.notes = Notes(
+            [(key.digit, self._position(key.at)) for key in there.dtmf[:keys]],
+            [(mark.name, self._position(mark.at)) for mark in there.marks[:marks]],
+            there.transcripts[:texts],
+        )
         return self.noted == noted
 
     def to_json(self) -> str:

@@ -3,15 +3,21 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
-from mediastreams.consumers.account import Account
-from mediastreams.consumers.base import Consumer
+import msgspec
+
+from mediastreams.consumers.account import Account, Notes
+from mediastreams.consumers.base import Checkpoint, Consumer
 from mediastreams.consumers.recording_files import RecordingFiles
 from mediastreams.protocol.messages import STREAM_SID, Dtmf, Mark, Start
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript
+from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 OnAccount = Callable[[str, str], None]
 """Takes the id of an account, the name that the stream's recording has or would have, and its JSON."""
@@ -34,6 +40,15 @@ class Accounted(Consumer):
         """Note which tracks there are."""
         tracks = message.start.tracks
         self._files.tracks = [name for name in ("inbound", "outbound") if name in tracks] or ["inbound"]
+
+    def resume(self, message: Start, state: Any) -> None:
+        """Go on with what the worker that has written `state` has noted."""
+        self.start(message)
+        self._take_notes(state)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return what is noted."""
+        return Checkpoint(msgspec.to_builtins(self._account.notes))
 
     def dtmf(self, message: Dtmf) -> None:
         """Note the key and when it was pressed."""
@@ -59,6 +74,21 @@ class Accounted(Consumer):
         else:
             text = "Stream %s: its account is not posted, its SID is not MZ and 32 digits"
             logger.warning(text, self.stream.name)
+
+    def _take_notes(self, state: Any) -> None:
+        if notes := self._converted(state, Notes):
+            self._account.notes = notes
+
+    def _converted(self, state: Any, kind: type[T]) -> T | None:
+        """Return a checkpoint; None where there is none, or where it cannot be read, which is logged."""
+        if state is None:
+            return None
+        try:
+            return msgspec.convert(state, kind)
+        except msgspec.ValidationError as error:
+            why = printable(str(error))
+            logger.warning("Stream %s: its checkpoint cannot be read: %s", self.stream.name, why)
+            return None
 
     @property
     def _end(self) -> int:

@@ -31,7 +31,6 @@ from mediastreams.consumers.accounted import Accounted, OnAccount
 from mediastreams.consumers.base import Checkpoint
 from mediastreams.consumers.recording_files import Number
 from mediastreams.protocol.messages import STREAM_SID, Media, Start, Track
-from mediastreams.streams.pauses import Pause, Pauses
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import webvtt
 from mediastreams.text import printable
@@ -63,7 +62,6 @@ class _State(Struct):
     before: int
     """How many samples of the stream are in the parts before."""
     continues: Continued | None
-    pauses: list[Pause]
 
 
 class Recording(Accounted):
@@ -89,7 +87,7 @@ class Recording(Accounted):
         self._channels: dict[Track, int] = {}
         self._ends: dict[Track, int] = {}  # the position behind each track's last sample
         self._saved_transcripts = 0  # how many of them are in the file
-        self._noted = self._account.noted  # how much is in the account
+        self._saved = self._account.noted, self._account.begin  # of the account in the file
         self._logged: set[str] = set()
 
     def start(self, message: Start) -> None:
@@ -98,21 +96,22 @@ class Recording(Accounted):
 
     def resume(self, message: Start, state: Any) -> None:
         """Go on with the files of the worker that has written `state`, or with a further part."""
-        known = None
-        if state is not None:
-            try:
-                known = msgspec.convert(state, _State)
-            except msgspec.ValidationError as error:
-                why = printable(str(error))
-                logger.warning("Stream %s: its checkpoint cannot be read: %s", self.stream.name, why)
-        self._begin(message, known)
+        is_of_notes = isinstance(state, dict) and "keys" in state  # there it was not recorded
+        self._begin(message, None if is_of_notes else self._converted(state, _State))
+        if is_of_notes:
+            self._take_notes(state)
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return what is written; None where the recording has ended before its time, or has not begun."""
+        """Return what is written; of a stream that is not to be recorded, what is noted.
+
+        None where the recording has ended before its time, or has not begun.
+        """
         files, account = self._files, self._account
+        if self._is_unwanted:
+            return super().checkpoint()
         if not files.audio or account.error is not None:
             return None
-        if account.noted != self._noted:
+        if (account.noted, account.begin) != self._saved:
             self._save_account()
         tracks, wav = list(self._channels), files.wav
         state = _State(
@@ -122,20 +121,19 @@ class Recording(Accounted):
             raw={track: file.size for track, file in files.raw.items()},
             unwritten=[(tracks[n], position, audio) for n, position, audio in wav.unwritten()] if wav else [],
             ends=self._ends,
-            noted=self._noted,
+            noted=account.noted,
             before=account.before,
             continues=account.continues,
-            pauses=list(self.stream.pauses.all),
         )
         return Checkpoint(msgspec.to_builtins(state, builtin_types=(bytes,)))
 
     def media(self, message: Media) -> None:
         """Keep a payload that is not decoded; of a pause nothing, since nobody knows what silence is."""
         media = message.media
-        if not self._files.raw or self._account.error is not None or not self._is_announced(media.track):
+        if not self._files.raw or not self._is_announced(media.track):
             return
         self._ends[media.track] = max(self._ends.get(media.track, 0), media.timestamp)
-        if self.stream.pauses.overlaps(media.timestamp, media.timestamp):
+        if self._account.error is not None or self.stream.pauses.overlaps(media.timestamp, media.timestamp):
             return
         try:
             self._files.raw[media.track].put(media.payload)
@@ -145,11 +143,13 @@ class Recording(Accounted):
     def audio(self, track: Track, position: int, payload: bytes) -> None:
         """Put the audio at its position; of a pause silence."""
         wav = self._files.wav
-        if wav is None or self._account.error is not None or not self._is_announced(track):
+        if wav is None or not self._is_announced(track):
+            return
+        self._ends[track] = max(self._ends.get(track, 0), position + len(payload))
+        if self._account.error is not None:
             return
         if wav.origin is not None and position < wav.origin:
             self._log_once(f"audio of {track} from before the recording began is left out")
-        self._ends[track] = max(self._ends.get(track, 0), position + len(payload))
         self._came += len(payload)
         try:
             wav.put(self._channels[track], position, self.stream.pauses.silenced(position, payload))
@@ -200,13 +200,19 @@ class Recording(Accounted):
         self._files.abandon()
 
     @property
+    def _is_unwanted(self) -> bool:
+        start = self.stream.start
+        assert start is not None
+        return start.start.custom_parameters.get(PARAMETER, "").strip().lower() == NO
+
+    @property
     def _end(self) -> int:
         return max(self._ends.values(), default=0) if self._files.audio else super()._end
 
     def _begin(self, message: Start, state: _State | None) -> None:
         """Create the files; with a state, go on with those that it tells of."""
         super().start(message)
-        if message.start.custom_parameters.get(PARAMETER, "").strip().lower() == NO:
+        if self._is_unwanted:
             logger.info("Stream %s: not recorded, its TwiML has %s=%s", self.stream.name, PARAMETER, NO)
             return
         if not STREAM_SID.fullmatch(message.stream_sid):
@@ -251,8 +257,6 @@ class Recording(Accounted):
             account.before = state.before + begin - began
             account.continues = Continued(before, round((begin - began) / stream.rate, 3))
             logger.info("Stream %s: %s continues %s", stream.name, files.name, before)
-        if not stream.pauses.all:  # of a server that is lost no entry tells them again
-            stream.pauses = Pauses(state.pauses)
         self._ends = state.ends
         for track, position, audio in state.unwritten:
             self.audio(track, position, audio)
@@ -284,8 +288,9 @@ class Recording(Accounted):
             self._saved_transcripts = len(transcripts)
 
     def _save_account(self) -> None:
-        self._save(".json", self._account.to_json())
-        self._noted = self._account.noted
+        account = self._account
+        self._save(".json", account.to_json())
+        self._saved = account.noted, account.begin
 
     def _name_successor(self) -> None:
         try:

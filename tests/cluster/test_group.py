@@ -7,6 +7,7 @@ from support.cluster import PublishedCall, pending
 
 from mediastreams.cluster import entries, group
 from mediastreams.cluster.connection import Shard
+from mediastreams.cluster.entries import PausesItem, StateItem, TrackState
 from mediastreams.cluster.group import MAX_ATTEMPTS, Group, Place
 
 
@@ -93,7 +94,8 @@ def test_all_pending_calls_are_looked_at(groups, redis_server, monkeypatch):
 def test_where_to_go_on_is_kept(groups, call):
     first, second = groups
     [lease] = first.take(1)
-    place = Place(b"5-1", 7, True, {"name": "x", "ends": [1, 2], "raw": b"\0"})
+    known = StateItem(9, 1, 0, 0, {"inbound": TrackState(0, 160, 1, 160, 0)}), PausesItem([(0, None)])
+    place = Place(b"5-1", 7, True, {"name": "x", "ends": [1, 2], "raw": b"\0"}, known)
     assert first.checkpoint(lease, place) is True
     [taken] = second.take_over(1)
     assert taken.place == place

@@ -1,12 +1,26 @@
 """A job, entry by entry; the group notes what it is asked for."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from support.streams import SID, start
 
 from mediastreams.cluster import job as module
-from mediastreams.cluster.entries import Announced, Begun, Done, EndItem, Entry, Heard, MediaItem, StopItem
+from mediastreams.cluster.entries import (
+    Announced,
+    Begun,
+    DetailsItem,
+    Done,
+    EndItem,
+    Entry,
+    Heard,
+    MediaItem,
+    PausesItem,
+    StateItem,
+    StopItem,
+    TrackState,
+)
 from mediastreams.cluster.group import Lease, Place
 from mediastreams.cluster.job import Job, Kind
 from mediastreams.consumers.base import Checkpoint, Consumer
@@ -23,7 +37,8 @@ class FakeGroup:
         self.is_mine = True
 
     def checkpoint(self, lease, place):
-        self.asked.append(place)
+        self.known = place.stream
+        self.asked.append(replace(place, stream=()))
         return self.is_mine
 
     def finish(self, lease):
@@ -183,6 +198,22 @@ def test_a_takeover_goes_on_from_its_place(clock):
     job.add(8, chunk(8))
     job.run()
     assert job.got == [("resume", {"a": 1}), 8, "flush"]
+
+
+def test_a_takeover_knows_what_was_known_of_the_stream(job, clock):
+    """No entry tells it again where the server is lost."""
+    state = StateItem(9, 3, 0, 0, {"inbound": TrackState(0, 1600, 8, 1280, 320)})
+    details = DetailsItem({"dtmf": 1}, {"inbound": [(160, 480)]}, [(2, 5, 160)])
+    job.add(1, chunk(1), state, details, PausesItem([(800, None)]))
+    job.run()
+    other = Harness(place=Place(b"1-1", 1, stream=job.group.known), is_takeover=True)
+    other.add(2, EndItem("server lost", 1.0))
+    other.run()
+    stream, known = other.made[0].stream, job.made[0].stream
+    assert (stream.received, stream.lost, stream.losses) == (9, 3, known.losses)
+    assert (stream.events, stream.pauses.all) == ({"dtmf": 1}, ((800, None),))
+    track = stream.tracks["inbound"]
+    assert (track.end, track.chunks, track.missing, track.gaps) == (1600, 8, 320, [range(160, 480)])
 
 
 def test_nothing_is_begun_while_the_lease_may_have_ended(job, clock):

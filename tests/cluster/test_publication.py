@@ -121,6 +121,16 @@ class TestEntries:
         published.put(media(5, 100))
         assert published.items()[0] == PausesItem([(160, 320)])
 
+    def test_a_pause_that_is_left_out_is_taken_back(self, published):
+        stream = published.stream
+        stream.receive(media(2, 0).to_json())
+        stream.pause_recording()
+        published.put(media(2, 0))
+        assert published.items()[0] == PausesItem([(160, None)])
+        stream.resume_recording()  # nothing has come in between
+        published.put(media(3, 20))
+        assert published.items()[0] == PausesItem([])
+
     def test_the_last_entry_has_them_as_well(self, published):
         published.stream.receive(media(2, 0).to_json())
         published.stream.pause_recording()

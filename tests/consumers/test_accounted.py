@@ -136,6 +136,25 @@ class TestTakeover:
         assert (id, account["recording"]) == (NAME, f"{NAME}.wav")
         assert (len(account["dtmf"]), len(account["marks"]), len(account["transcripts"])) == (1, 1, 1)
 
+    def test_of_a_stream_that_is_not_recorded(self, tmp_path, take, handed_over):
+        call = Call("inbound")
+        call.start.start.custom_parameters["record"] = "no"
+        call.say(0, 1600)
+        call.say(1600, 8000, key("1"), text("Hello", 0.1, 0.5))
+        call.say(8000, 16000, mark("m"))
+        call.end()
+        call.entries[2].insert(30, key("2"))  # 0.6 s after the numbers of the entry before
+        first = Worker(call, tmp_path)
+        first.take(*call.entries[:2])
+        second = Worker(call, tmp_path, first.checkpoint())
+        second.recording._on_account = take
+        second.finish(*call.entries[2:])
+        ((_, account),) = handed_over
+        assert account["dtmf"] == [{"digit": "1", "at": 1.0}, {"digit": "2", "at": 1.6}]
+        assert [text["text"] for text in account["transcripts"]] == ["Hello"]
+        assert account["marks"] == [{"name": "m", "at": 2.0}]
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_part(self, tmp_path, take, handed_over):
         call = self.call()
         first = Worker(call, tmp_path / "one")

@@ -325,6 +325,24 @@ class TestWhenItEndsBadly:
         assert error.getMessage().endswith("ends: No space left on device")
         assert metadata_of(tmp_path)["error"] == "No space left on device"
 
+    def test_a_key_after_the_end_of_the_recording_has_its_time(self, tmp_path, monkeypatch):
+        stream = Stream(FakeConnection(), Settings())
+        stream.receive(start().to_json())
+        recording = Recording(stream, str(tmp_path))
+        recording.start(stream.start)
+
+        def write(self, offset, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(WavFile, "_write", write)
+        for n in range(100):
+            hand_over(recording, media(2 + n, 20 * n))
+            recording.flush()
+        recording.dtmf(dtmf(102))
+        recording.stop()
+        assert metadata_of(tmp_path)["error"] == "No space left on device"
+        assert metadata_of(tmp_path)["dtmf"] == [{"digit": "1", "at": 2.0}]
+
     def fills_the_disk(self, server, folder, why):
         call = Sender("inbound")
         say(server, [call.start(), *call.chunks(0, 3000), call.stop()])

@@ -140,6 +140,20 @@ class TestCompleted:
         assert files(folder) == whole(call)
         assert account(folder)["continues"] is None
 
+    def test_a_key_from_before_it_was_known_where_the_recording_begins(self, folder, whole):
+        call = Call("inbound")
+        call.say(904, 1544, key("1"))  # less than is waited for
+        call.say(1544, 9064)
+        call.end()
+        first = Worker(call, folder)
+        first.take(call.entries[0])
+        first.checkpoint()
+        first.take(call.entries[1])
+        state = first.checkpoint()
+        first.die()
+        Worker(call, folder, state).finish(*call.entries[2:])
+        assert files(folder) == whole(call)
+
     def test_the_subtitles_are_written_again(self, folder, whole):
         """Also where the worker before could not."""
         call = Call("inbound")

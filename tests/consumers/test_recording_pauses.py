@@ -236,6 +236,33 @@ class TestTakeover:
         second.finish([EndItem("server lost", 1.0)])
         assert account(tmp_path)["paused"] == [{"from": 1.0, "to": None}]
 
+    def test_a_text_from_outside_a_pause_before_the_next_numbers(self, tmp_path):
+        pauses = PausesItem([(800, 1600)])
+        call = Call("inbound")
+        call.say(0, 8000, pauses)
+        call.entries.append([pauses, text("Good morning", 0.5, 0.9)])
+        call.end()
+        first = Worker(call, tmp_path)
+        first.take(call.entries[0])
+        state = first.checkpoint()
+        first.die()
+        Worker(call, tmp_path, state).finish(*call.entries[1:])
+        assert [each["text"] for each in account(tmp_path)["transcripts"]] == ["Good morning"]
+
+    def test_a_pause_in_which_nothing_came(self, tmp_path):
+        call = Call("inbound")
+        call.say(0, 8000)
+        call.entry(PausesItem([(8000, None)]), key("1"))
+        call.entry(PausesItem([]), ("inbound", 8000, 160))
+        call.end()
+        first = Worker(call, tmp_path)
+        first.take(*call.entries[:2])
+        state = first.checkpoint()
+        first.die()
+        Worker(call, tmp_path, state).finish(*call.entries[2:])
+        assert account(tmp_path)["paused"] == []
+        assert SILENCE * 10 not in audio_of(tmp_path)
+
     def test_a_part_tells_the_pauses_of_its_own_time(self, tmp_path):
         call = Call("inbound")
         call.say(0, 16000)

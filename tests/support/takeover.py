@@ -14,6 +14,7 @@ from mediastreams.cluster.entries import (
     StateItem,
     TrackState,
     TranscriptItem,
+    decode_items,
 )
 from mediastreams.cluster.stream import RemoteStream
 from mediastreams.consumers.recording import Recording
@@ -40,6 +41,7 @@ class Call:
         self.is_raw = not self.start.start.media_format.is_decodable
         self.entries = []
         self.numbers = {}  # of each track, what `TrackState` has
+        self.known = msgspec.msgpack.encode(())  # of the stream, at the last checkpoint
 
     def entry(self, *items):
         """Add an entry: of chunks as (track, position, size), and of other items."""
@@ -89,7 +91,9 @@ class Worker:
     def __init__(self, call, folder, *state):
         self.stream = RemoteStream(call.announced)
         self.recording = Recording(self.stream, str(folder))
+        self.call = call
         if state:
+            self.stream.recall(decode_items(call.known))
             self.recording.resume(call.start, *state)
         else:
             self.recording.start(call.start)
@@ -105,6 +109,7 @@ class Worker:
         """Return the state as another worker reads it."""
         checkpoint = self.recording.checkpoint()
         assert checkpoint.position is None
+        self.call.known = msgspec.msgpack.encode(self.stream.known())
         return msgspec.msgpack.decode(msgspec.msgpack.encode(checkpoint.state))
 
     def finish(self, *entries):
