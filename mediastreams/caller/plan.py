@@ -155,15 +155,16 @@ def _media_format(options: Options, stream: StreamNoun, say: Callable[[str], Non
 
 
 async def _document(source: str, account: Account, call_sid: str, say: Callable[[str], None]) -> bytes:
-    """Return the TwiML at a path or at a URL."""
+    """Return the TwiML at a path, filled in as that of a TwiML Bin is, or at a URL."""
+    form = http.call_form(account.sid, call_sid)
     if not source.lower().startswith(("http://", "https://")):
-        return twiml.load(source)
+        return twiml.filled(twiml.load(source), source, form)
     try:
         urlsplit(source)
     except ValueError as error:
         raise OptionError(f"--twiml {source}: {error}") from None
     say(f"Asking {source} for TwiML")
-    return await http.twiml(source, http.call_form(account.sid, call_sid), account)
+    return await http.twiml(source, form, account)
 
 
 def _check_save_heard(options: Options, stream: StreamNoun, media_format: MediaFormat) -> None:

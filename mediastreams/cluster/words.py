@@ -161,6 +161,7 @@ class RemoteWords(Consumer):
         self._has_begun = self._is_done = self._is_over = False
         self._unheard = 0.0
         self._heard_until: dict[Track, float] = {}  # the end of the last final text, in seconds
+        self._unfinished: set[Track] = set()  # of which the last text was not final
         self._until = 0.0
 
     def start(self, message: Start) -> None:
@@ -189,8 +190,8 @@ class RemoteWords(Consumer):
             logger.warning("Stream %s: the last words are missing", self.stream.name)
         self._is_over = True
         self._reader.remove(self)
-        for track in list(self._heard_until):
-            self._publish(Transcript(track, "", True, 0, 0))  # removes a partial text
+        for track in self._unfinished:
+            self._publish(Transcript(track, "", True, 0, 0))  # takes it back
         self._on_unheard(self._unheard)
         return True
 
@@ -201,4 +202,5 @@ class RemoteWords(Consumer):
             return
         if heard.final and heard.text:
             self._heard_until[heard.track] = heard.end
+        (self._unfinished.discard if heard.final else self._unfinished.add)(heard.track)
         self._publish(Transcript(heard.track, heard.text, heard.final, heard.start, heard.end, heard.lag))

@@ -6,6 +6,7 @@ https://www.twilio.com/docs/api/errors.
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ DOCUMENTS = "/twiml/"
 RESUMES = "resumes"
 """The `<Parameter>` that names the stream before, where one broke."""
 _MAX_PARAMETER = 499  # characters
+_TAG = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+# What XML cannot have, not even escaped (https://www.w3.org/TR/xml/#charsets).
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class TwimlError(MediaStreamsError):
@@ -81,6 +85,27 @@ def read(document: bytes, where: str) -> StreamNoun:
         if stream is not None:
             return _stream(stream, bidirectional=verb == "Connect")
     raise TwimlError(None, f"{where} has no <Start><Stream> and no <Connect><Stream>")
+
+
+def filled(document: bytes, where: str, values: Mapping[str, str]) -> bytes:
+    """Return a document with a request's values in place of `{{From}}` and the like, as in a TwiML Bin.
+
+    One that the request does not have is empty. Comments are left out. Raises `TwimlError` where the document
+    is not TwiML.
+    Source: https://www.twilio.com/docs/serverless/twiml-bins
+    """
+    if b"{{" not in document:
+        return document
+
+    def fill(text: str) -> str:
+        return _TAG.sub(lambda tag: _NO_XML.sub("", values.get(tag[1], "")), text)
+
+    response = _response(document, where)
+    for element in response.iter():
+        element.text, element.tail = (text and fill(text) for text in (element.text, element.tail))
+        for name, value in element.items():
+            element.set(name, fill(value))
+    return _written(response)
 
 
 def address(document: bytes, where: str, base: str, number: str | None = None) -> bytes:

@@ -70,6 +70,7 @@ class Transcriber(Consumer):
         self._publish = publish
         self._on_unheard = on_unheard
         self._tracks: dict[Track, Recognition] = {}
+        self._unfinished: set[Track] = set()  # of which the last text was not final
         self._until = 0.0
         self._heard: dict[Track, int] = {}  # the position before which each track's words are known
         self._end = 0  # the position behind the last sample
@@ -124,7 +125,8 @@ class Transcriber(Consumer):
                     continue
                 logger.warning("Stream %s: the last words of %s are missing", self.stream.name, track)
             del self._tracks[track]
-            self._publish(Transcript(track, "", True, 0, 0))  # removes a partial text
+            if track in self._unfinished:
+                self._publish(Transcript(track, "", True, 0, 0))  # takes it back
             self._on_unheard(recognition.dropped)
         return not self._tracks
 
@@ -137,6 +139,7 @@ class Transcriber(Consumer):
     def _on_text(self, track: Track, text: str, final: bool, start: int, end: int, lag: float) -> None:
         if track in self._tracks:
             first = min(timeline.first for timeline in list(self.stream.tracks.values()))
+            (self._unfinished.discard if final else self._unfinished.add)(track)
             begin, stop = (max(position - first, 0) / self.stream.rate for position in (start, end))
             self._publish(Transcript(track, text, final, begin, stop, lag))
             if final:  # after that: a checkpoint must not have what could still be lost

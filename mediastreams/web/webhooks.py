@@ -34,7 +34,7 @@ class Webhooks(Blueprint):
     """The routes `/twiml/<name>`, `/stream-status` and `/call-status`.
 
     With TWILIO_AUTH_TOKEN they answer only Twilio. They serve the files of the application's folder `twiml`,
-    or those of the package if it has none.
+    and those of the package that have other names.
     """
 
     def __init__(self, settings: Settings, streams: CallStreams | None = None) -> None:
@@ -51,17 +51,18 @@ class Webhooks(Blueprint):
     def twiml(self, name: str) -> Response:
         """Answer with the TwiML document of this name, with or without `.xml`.
 
-        Its streams get the host of PUBLIC_URL, or of the request without that. Its number is DIAL_NUMBER. A
-        call whose stream has ended, and which asks how to go on, gets it again or what is behind it.
+        Its streams get the host of PUBLIC_URL, or of the request without that. Its number is DIAL_NUMBER, and
+        `{{From}}` and the like are filled in as in a TwiML Bin. A call whose stream has ended, and which asks how to go on, gets it again or what is behind it.
         """
         # The name is looked up among the files that exist, and never becomes part of a path.
-        documents = {path.stem: path for path in sorted(_documents().glob("*.xml"))}
+        documents = _documents()
         path = documents.get(name.removesuffix(".xml"))
         if path is None:
             raise refusal(404, f"There is no such TwiML document; there are: {', '.join(documents)}.")
         base = self.settings.public_url or f"ws{self._origin().removeprefix('http')}"
         try:
             document = self._next(twiml.load(str(path)), path.name)
+            document = twiml.filled(document, path.name, request.values)
             document = twiml.address(document, path.name, base, self.settings.dial_number)
         except twiml.TwimlError as error:
             logger.error("TwiML cannot be served: %s", error)
@@ -186,14 +187,16 @@ class Webhooks(Blueprint):
         return refusal(status, text)
 
 
-def _documents() -> Path:
-    """Return the folder of the TwiML documents: the application's, or else the package's.
+def _documents() -> dict[str, Path]:
+    """Return the TwiML documents by name: the package's, and the application's in place of those.
 
-    The package's is `mediastreams/twiml` when installed, and `twiml` beside `mediastreams` in a checkout.
+    The package's are in `mediastreams/twiml` when installed, and in `twiml` beside it in a checkout.
     """
     package = Path(__file__).parents[1]
-    folders = (Path(current_app.root_path, "twiml"), package / "twiml")
-    return next((folder for folder in folders if folder.is_dir()), package.parent / "twiml")
+    own = package / "twiml" if (package / "twiml").is_dir() else package.parent / "twiml"
+    folders = (own, Path(current_app.root_path, "twiml"))
+    paths = {path.stem: path for folder in folders for path in folder.glob("*.xml")}
+    return dict(sorted(paths.items()))
 
 
 def _shown(text: str) -> str:

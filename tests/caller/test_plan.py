@@ -102,7 +102,8 @@ class TestTwiml:
     def test_a_url_of_ones_own_wins(self, record):
         url, calls, _ = record
         call(url, "--twiml", str(ROOT / "twiml" / "named-with-parameters.xml"), "--fast", "--seconds", "0.1")
-        assert calls[0][1]["start"]["customParameters"] == {"FirstName": "Jane", "LastName": "Doe"}
+        parameters = {"FirstName": "Jane", "LastName": "Doe", "From": "+15550100001"}
+        assert calls[0][1]["start"]["customParameters"] == parameters
 
     @pytest.mark.parametrize(
         ("url", "code"),
@@ -168,7 +169,7 @@ class TestServed:
         asking, calling, *_ = result.stdout.splitlines()
         assert asking == f"Asking {address} for TwiML"
         assert calling == f"Calling {server.url}"
-        server.wait_for('"customParameters":{"FirstName":"Jane","LastName":"Doe"}')
+        server.wait_for('"customParameters":{"FirstName":"Jane","LastName":"Doe","From":"\\+15550100001"}')
         server.wait_for(r'Stream MZ[0-9a-f]{32}: stream-stopped \(name "support-line"\)')
         sid = re.search("MZ[0-9a-f]{32}", result.stdout)[0]
         told = re.findall(r"(MZ[0-9a-f]{32}): stream-(\w+)", "\n".join(server.lines))

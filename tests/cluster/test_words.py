@@ -115,10 +115,19 @@ class TestEnd:
         assert not listening.words.is_finished()
         listening.words.hear(Done("c", 1.5))
         assert listening.words.is_finished()
-        assert listening.texts == ["Goodb", "Goodbye.", ""]
-        assert listening.published[-1] == Transcript("inbound", "", True, 0, 0)
+        assert listening.texts == ["Goodb", "Goodbye."]
         assert listening.unheard == [1.5]
         assert listening.reader.listeners == []
+
+    def test_a_text_that_does_not_become_final_is_taken_back(self, listening):
+        listening.words.hear(Begun("c"))
+        listening.hear("Hello.", 0.0, 1.0, track="outbound")
+        listening.hear("Goodb", 0.0, 1.0, final=False)
+        listening.words.hear(Done("c", 0.0))
+        listening.words.stop()
+        assert listening.words.is_finished()
+        assert listening.published[-1] == Transcript("inbound", "", True, 0, 0)
+        assert listening.texts == ["Hello.", "Goodb", ""]
 
     def test_but_not_for_ever(self, listening, monkeypatch, caplog):
         listening.words.hear(Begun("c"))
@@ -205,13 +214,13 @@ class TestReader:
             began = time.monotonic()
         assert time.monotonic() - began < 2.0
         thread.join()
-        assert [transcript.text for transcript in got] == ["Hello.", "Bye.", ""]
+        assert [transcript.text for transcript in got] == ["Hello.", "Bye."]
         wait_until(lambda: has_ended(redis_client, SID))
         kinds = [type(item).__name__ for entry in entries(redis_client, SID) for item in entry.items]
         assert kinds.index("StopItem") > max(i for i, kind in enumerate(kinds) if kind == "MediaItem")
         assert kinds.count("StopItem") == 1
         assert kinds[-1] == "EndItem"
-        assert kinds.count("TranscriptItem") == 3
+        assert kinds.count("TranscriptItem") == 2
 
     def test_what_cannot_be_read_is_passed_over(self, consumers, worker, got, redis_client, caplog):
         with Stream(FakeConnection(), Settings(), consumers) as stream:
@@ -241,7 +250,7 @@ class TestReader:
             worker.say(Heard(call, "inbound", "two", True, 1.0, 2.0, 0.0))
             worker.say(Done(call, 0.0))
             wait_until(lambda: len(got) == 2)
-        assert [transcript.text for transcript in got] == ["one", "two", ""]
+        assert [transcript.text for transcript in got] == ["one", "two"]
 
     def test_the_words_go_with_the_server(self, consumers, worker, got, redis_client, reader):
         with Stream(FakeConnection(), Settings(), consumers) as stream:

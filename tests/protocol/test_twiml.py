@@ -76,7 +76,8 @@ class TestShipped:
         ]
         assert streams["named-with-parameters"].name == "support-line"
         assert streams["both-tracks"].track == "both_tracks"
-        assert streams["named-with-parameters"].parameters == {"FirstName": "Jane", "LastName": "Doe"}
+        parameters = {"FirstName": "Jane", "LastName": "Doe", "From": "{{From}}"}
+        assert streams["named-with-parameters"].parameters == parameters
 
 
 class TestRead:
@@ -237,6 +238,36 @@ class TestAddress:
         with pytest.raises(twiml.TwimlError) as caught:
             self.address(document('<Stream url="wss://[a/media"/>'))
         assert str(caught.value) == '31923 malformed URL "wss://[a/media": Invalid IPv6 URL'
+
+
+class TestFilled:
+    """As in a TwiML Bin."""
+
+    def test_attributes_and_texts(self):
+        given = (
+            b"<Response><Start><Stream url='wss://a/b'>"
+            b"<Parameter name='{{CallSid}}' value='from {{ From }}'/>"
+            b"</Stream></Start><Dial>{{To}}</Dial>{{From}}</Response>"
+        )
+        values = {"From": '"<+1&2>"', "To": "+15550123456", "CallSid": "CA1"}
+        root = ElementTree.fromstring(twiml.filled(given, "a.xml", values))
+        assert root.find("Start/Stream/Parameter").attrib == {"name": "CA1", "value": 'from "<+1&2>"'}
+        assert (root.find("Dial").text, root.find("Dial").tail) == ("+15550123456", '"<+1&2>"')
+
+    @pytest.mark.parametrize("value", [None, "", "\0\x0b\ufffe\ud800"])
+    def test_what_is_not_there_is_empty(self, value):
+        given = b"<Response><Dial>a{{From}}b</Dial></Response>"
+        filled = twiml.filled(given, "a.xml", {} if value is None else {"From": value})
+        assert ElementTree.fromstring(filled).find("Dial").text == "ab"
+
+    @pytest.mark.parametrize("text", ["{From}", "{{#e164}}{{/e164}}", "{{}}", "{{ From }"])
+    def test_what_is_no_tag_stays(self, text):
+        given = f"<Response><Dial>{text}</Dial></Response>".encode()
+        assert ElementTree.fromstring(twiml.filled(given, "a.xml", {"From": "x"})).find("Dial").text == text
+
+    def test_what_is_no_twiml(self):
+        with pytest.raises(twiml.TwimlError, match="is not well-formed XML"):
+            twiml.filled(b"<Response>{{From}}", "a.xml", {})
 
 
 RESUMING = (

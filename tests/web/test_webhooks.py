@@ -357,8 +357,15 @@ class TestWhoseDocuments:
         (tmp_path / "twiml").mkdir()
         (tmp_path / "twiml" / "mine.xml").write_text(document)
         assert client.get("/twiml/mine").status_code == 200
-        answer = client.get("/twiml/start-stream")
-        assert (answer.status_code, answer.text) == (
-            404,
-            "There is no such TwiML document; there are: mine.\n",
-        )
+        other = document.replace("/media", "/other")
+        (tmp_path / "twiml" / "both-tracks.xml").write_text(other)
+        assert stream_of(client.get("/twiml/both-tracks").text)["url"] == "ws://localhost/other"
+        for name in ("start-stream", "connect-stream"):  # the package's
+            assert client.get(f"/twiml/{name}").status_code == 200
+        answer = client.get("/twiml/other")
+        assert answer.status_code == 404
+        assert "there are: both-tracks, connect-stream, mine, named-with-parameters," in answer.text
+
+    def test_who_calls_is_filled_in(self, client):
+        answer = client.post("/twiml/named-with-parameters", data={"From": "+15550100001"})
+        assert '<Parameter name="From" value="+15550100001" />' in answer.text
