@@ -5,7 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 from support.markdown import Document
-from support.server import ROOT
+from support.server import ROOT, run_caller
+
+from mediastreams.caller import SAMPLE, sound_file
 
 DOCUMENTS = [
     Document(path)
@@ -131,3 +133,19 @@ def test_what_is_named_in_the_project_is_there(document):
     named = re.findall(r"`((?:mediastreams|tests|twiml|bench|docs)/[\w./-]*)`", document.text)
     missing = [name for name in named if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_audio_of_ones_own_is_heard(start_server, tmp_path):
+    (example,) = Document(ROOT / "docs" / "two-way-streams.md").blocks("Audio of your own", "python")
+    program = (ROOT / "app.py").read_text(encoding="utf-8")
+    main = 'if __name__ == "__main__":'
+    (tmp_path / "app.py").write_text(program.replace(main, f"{example}\n\n{main}"), encoding="utf-8")
+    (tmp_path / "hello.wav").write_bytes(SAMPLE.read_bytes())
+    server = start_server(cwd=tmp_path)
+    heard = tmp_path / "heard.wav"
+    url = f"{server.url.removesuffix('/media')}/hello"
+    call = run_caller(url, "--parameter", "bidirectional=true", "--save-heard", str(heard), "--seconds", "6")
+    assert (call.returncode, call.stderr) == (0, "")
+    server.wait_for("Mark said played")
+    (voice, *_), said = sound_file.read(str(heard)), sound_file.read(str(SAMPLE))[0]
+    assert said in voice
