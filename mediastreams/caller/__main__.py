@@ -63,7 +63,12 @@ from mediastreams.text import printable
     "as they are, in chunks of 20 ms at two bytes a sample.",
 )
 @click.option("--parameter", multiple=True, metavar="NAME=VALUE", help="A custom parameter; may be repeated.")
-@click.option("--digits", default="", metavar="12#", help="Keys to press: Twilio sends them on bidirectional streams, which one without --twiml counts as.")
+@click.option(
+    "--digits",
+    default="",
+    metavar="12#",
+    help="Keys to press, on a bidirectional stream; one without --twiml counts as that.",
+)
 @click.option("--calls", type=int, default=1, metavar="N", help="So many calls at once.")
 @click.option("--fast", is_flag=True, help="Send without waiting, not in real time.")
 @click.option(

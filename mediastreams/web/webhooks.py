@@ -52,7 +52,8 @@ class Webhooks(Blueprint):
         """Answer with the TwiML document of this name, with or without `.xml`.
 
         Its streams get the host of PUBLIC_URL, or of the request without that. Its number is DIAL_NUMBER, and
-        `{{From}}` and the like are filled in as in a TwiML Bin. A call whose stream has ended, and which asks how to go on, gets it again or what is behind it.
+        `{{From}}` and the like are filled in as in a TwiML Bin. A call whose stream has ended, and which asks
+        how to go on, gets it again or what is behind it.
         """
         # The name is looked up among the files that exist, and never becomes part of a path.
         documents = _documents()
