@@ -4,6 +4,8 @@ from importlib import import_module
 
 import click
 
+from mediastreams.text import escape_unknown
+
 # The module that has a command of that name.
 _COMMANDS = {
     "call": "mediastreams.caller.__main__",
@@ -30,6 +32,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 def main() -> None:
     """Twilio Media Streams on Flask."""
+    escape_unknown()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from base64 import b64encode
+from io import TextIOWrapper
 
 _MAX_SHOWN = 4096
 
@@ -27,6 +28,13 @@ def elide(payload: bytes) -> str:
     """Return the first 8 characters of a payload as it is on the wire, in base64, and its length there."""
     wire = b64encode(payload).decode()
     return wire if len(wire) <= 8 else f"{wire[:8]}... ({len(wire)} characters)"
+
+
+def escape_unknown() -> None:
+    r"""Let the output of this program show as \xXX what its encoding lacks: a terminal may know less."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def command(*arguments: str) -> str:

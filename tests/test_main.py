@@ -16,6 +16,16 @@ def test_the_commands_are_listed():
     assert "  call    Call a Media Streams server as Twilio does, without a phone.\n" in result.stdout
 
 
+def test_what_the_terminal_cannot_show_is_escaped():
+    """Here a folder that `doctor` names."""
+    environ = {"PYTHONIOENCODING": "ascii", "NGROK_API": "off", "HTTP_SERVER_PORT": "1"}
+    environ |= {"TWILIO_API_URL": "http://127.0.0.1:1", "RECORDINGS_DIR": "/proc/\xe9"}
+    result = run("-m", "mediastreams", "doctor", **environ)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "RECORDINGS_DIR='/proc/\\xe9' " in result.stdout
+    assert "engine" in result.stdout.splitlines()[-1]
+
+
 @pytest.mark.parametrize("arguments", [["nope"], ["call", "--nope"]])
 def test_what_there_is_not(arguments):
     result = run("-m", "mediastreams", *arguments)

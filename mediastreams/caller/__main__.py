@@ -19,7 +19,6 @@ import os
 import secrets
 import signal
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,7 +29,7 @@ from mediastreams.caller.call import Call
 from mediastreams.caller.plan import OptionError, Options, make_plan
 from mediastreams.caller.websocket import CallError
 from mediastreams.protocol import twiml
-from mediastreams.text import printable
+from mediastreams.text import escape_unknown, printable
 
 
 @click.command()
@@ -90,9 +89,7 @@ def call(context: click.Context, /, **options: Any) -> None:
     The exit status is 0 when every call went through, 1 when a call failed, 2 when the command line cannot
     be used. Ctrl-C hangs up, a second one ends the program.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters
+    escape_unknown()
     context.exit(asyncio.run(_call(Options(**options))))
 
 
@@ -137,7 +134,7 @@ def _say(line: str, *, label: str = "", file: TextIO | None = None) -> None:
     file = file or sys.stdout
     try:
         print(f"{label}{printable(line)}", file=file, flush=True)
-    except BrokenPipeError:  # nobody reads, but the calls go on; the exit flushes what is left
+    except OSError:  # nobody reads, or the disk is full; the calls go on, and the exit flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 

@@ -179,10 +179,13 @@ def _check_save_heard(options: Options, stream: StreamNoun, media_format: MediaF
         raise OptionError("--save-heard: it saves mu-law only")
     if options.calls > 1:
         raise OptionError("--save-heard: it is for one call")
-    if path.exists() and (not path.is_file() or path.samefile(options.audio)):
-        raise OptionError(f"--save-heard {path}: it must be a new file, or one to write over")
-    if not path.absolute().parent.is_dir():
-        raise OptionError(f"--save-heard {path}: there is no such folder")
+    try:
+        if path.exists() and (not path.is_file() or path.samefile(options.audio)):
+            raise OptionError(f"--save-heard {path}: it must be a new file, or one to write over")
+        if not path.absolute().parent.is_dir():
+            raise OptionError(f"--save-heard {path}: there is no such folder")
+    except OSError as error:
+        raise OptionError(f"--save-heard {path}: {error.strerror}") from None
 
 
 def _status_callback(options: Options, stream: StreamNoun) -> str:

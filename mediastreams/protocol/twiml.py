@@ -250,6 +250,7 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port  # raises for what is no port
         (parts.hostname or "").encode("idna")  # as the name will be looked up
+        url.encode()  # half of a surrogate pair is no character
     except ValueError as error:
         raise TwimlError(31923, f'malformed URL "{url}": {error}') from None
     if parts.scheme != "wss":

@@ -17,6 +17,7 @@ from mediastreams.server.state import ServerState
 from mediastreams.server.workers import Workers
 
 _LOOK_SECONDS = 0.02  # how often a worker that ends looks for another one
+_REQUEST_SECONDS = 5.0  # for requests on their way; gunicorn ends a worker 10 s after DRAIN_TIMEOUT
 
 
 def _hold_sigterm() -> None:
@@ -74,7 +75,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until gunicorn ends the worker."""
-        extensions = getattr(self.wsgi, "extensions", {})
+        app = self.wsgi
+        while not hasattr(app, "extensions") and hasattr(app, "app"):
+            app = app.app  # what a middleware of Werkzeug wraps
+        extensions = getattr(app, "extensions", {})
         self.state = extensions["mediastreams"].state if "mediastreams" in extensions else ServerState(load())
         # Above MAX_STREAMS a handshake is still answered (503), and so is /healthz.
         self.worker_connections = self.state.settings.max_streams + 100
@@ -128,7 +132,7 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
                 server.stop_accepting()
             self.state.close_pages()
             clock = self.state.live.clock
-            until = clock.now() + self.state.settings.start_timeout
+            until = clock.now() + min(self.state.settings.start_timeout, _REQUEST_SECONDS)
             # Whoever has connected before is served: its request may still be on its way.
             while self._connections() > len(self.state.live) and clock.now() < until:
                 gevent.sleep(_LOOK_SECONDS)

@@ -69,6 +69,15 @@ def test_the_call_goes_on_where_nobody_reads_of_it(record):
     assert run.stderr == b""
 
 
+def test_the_call_goes_on_where_the_disk_is_full(record):
+    url, calls, _ = record
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "mediastreams.caller", url, "--fast"]
+        run = subprocess.run(command, cwd=ROOT, env=environment(), stdout=full, stderr=subprocess.PIPE)
+    assert b"Traceback" not in run.stderr
+    assert [message["event"] for message in calls[0]][-1] == "stop"
+
+
 def test_a_terminal_shows_the_seconds_go_by(record):
     url, _, _ = record
     leader, follower = pty.openpty()

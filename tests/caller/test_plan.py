@@ -242,6 +242,7 @@ class TestOptions:
             ("127.0.0.1:5000/media", 31922),
             ("http://127.0.0.1:5000/media", 31922),
             ("ws://[::1/media", 31923),
+            ("ws://127.0.0.1/\udcff", 31923),  # a byte that is no UTF-8
             ("ws://a..b/media", 31923),
             ("ws://127.0.0.1:99999/media", 31923),
         ],
@@ -261,6 +262,7 @@ class TestOptions:
         ("arguments", "words"),
         [
             (["--save-heard", "no-such/heard.wav"], "there is no such folder"),
+            (["--save-heard", "a" * 300], "File name too long"),
             (["--save-heard", "/dev/null"], "it must be a new file, or one to write over"),
             (["--save-heard", "SAID", "--audio", "SAID"], "it must be a new file, or one to write over"),
             (["--save-heard", "heard.wav", "--calls", "2"], "it is for one call"),

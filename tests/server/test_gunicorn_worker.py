@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import urllib.request
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from support.callers import Callers
 from support.server import ROOT, SECONDS, Server, environment, run, run_caller, wait_until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -54,6 +57,46 @@ def test_a_bad_setting_is_one_line():
     assert server.process.returncode == 1
     assert re.search(r"^MAX_STREAMS='none' cannot be used: it must be a number from 1", printed, re.MULTILINE)
     assert "Traceback" not in printed
+
+
+def test_what_wraps_the_application_does_not_hide_it(tmp_path):
+    """Its calls are counted where /healthz looks."""
+    (tmp_path / "wrapped.py").write_text(
+        "from werkzeug.middleware.proxy_fix import ProxyFix\n"
+        "import app as program\n"
+        "app = ProxyFix(program.app)\n"
+    )
+    environ = {**environment(), "HTTP_SERVER_PORT": "0", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    server = Server([sys.executable, "-m", "gunicorn", "wrapped:app"], ROOT, environ)
+    try:
+        server.wait_until_it_listens()
+        address = f"127.0.0.1:{server.port}"
+        with (
+            connect(f"ws://{address}/media", compression=None),
+            urllib.request.urlopen(f"http://{address}/healthz") as answer,
+        ):
+            assert json.load(answer) == {"status": "ok", "streams": 1}
+    finally:
+        server.stop()
+
+
+def test_silent_connections_do_not_keep_a_stop_from_closing_the_calls(tmp_path):
+    environ = {**environment(), "HTTP_SERVER_PORT": "0", "START_TIMEOUT": "20", "DRAIN_TIMEOUT": "3"}
+    server = Server([sys.executable, "-m", "gunicorn", "-w", "2", "app:app"], ROOT, environ)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        server.wait_until_it_listens()
+        server.wait_for("Booting worker", times=2)
+        for _ in range(10):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        url = f"ws://127.0.0.1:{server.port}/media"
+        calls = [stack.enter_context(connect(url, compression=None)) for _ in range(20)]
+        server.process.send_signal(signal.SIGTERM)
+        for call in calls:
+            with pytest.raises(ConnectionClosed):
+                call.recv(timeout=SECONDS)
+        assert [call.close_code for call in calls] == [1001] * 20
+    assert "SIGKILL" not in "\n".join(server.lines)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.05, 0.2])
