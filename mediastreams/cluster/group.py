@@ -122,7 +122,10 @@ class Lease:
 
 
 class Group:
-    """One worker's part in a consumer group of one shard. For one thread, but `checkpoint` and `finish`."""
+    """One worker's part in a consumer group of one shard.
+
+    For one thread; `checkpoint`, `finish` and `release` for any.
+    """
 
     def __init__(self, shard: Shard, name: str, worker: str) -> None:
         """Make the part of `worker`, a name that no other process has, in the group `name`."""

@@ -22,7 +22,7 @@ MAX_WAITING = 100  # entries; more stay in Redis until the consumer has taken th
 _MARGIN = 0.5  # seconds before a lease ends in which nothing is begun
 _MAX_WORDS = 1000  # that wait for Redis; then the oldest are dropped
 _MAX_PLACES = 200  # entries, 40 s: audio that is handed over again is not older
-_STUCK_SECONDS = 10.0  # in one run of the consumer
+_STUCK_SECONDS = 10.0  # in one method of the consumer
 _LOST_AFTER = 2.0  # seconds, beside IDLE_TIMEOUT: the server itself judges first
 
 Publish = Callable[[Transcript], None]
@@ -82,7 +82,8 @@ class Job:
         self._has_failed = self._is_unreadable = False
         self._is_lost = False
         self._is_handed_over = False
-        self._runs_since: float | None = None  # None: no thread runs it
+        # When the consumer has returned last, or the run has begun; None: no thread runs it.
+        self._runs_since: float | None = None
         self._was_stuck = False
 
     @property
@@ -101,7 +102,7 @@ class Job:
 
     @property
     def is_mine(self) -> bool:
-        """Whether no other worker can have the call yet: its lease was renewed less than 5 s ago."""
+        """Whether no other worker can have the call yet: its lease does not end within half a second."""
         return time.monotonic() < self._valid_until
 
     def renewed(self, asked_at: float) -> None:
@@ -166,7 +167,10 @@ class Job:
             self.is_running = False
 
     def warn_if_stuck(self) -> None:
-        """Log, once, that the consumer does not return. Its call stays here: elsewhere it would be so too."""
+        """Log, once, that a method of the consumer does not return.
+
+        The call stays here: another worker's consumer would not return either.
+        """
         since = self._runs_since
         if since is None or self._was_stuck or time.monotonic() - since < _STUCK_SECONDS:
             return
@@ -228,6 +232,7 @@ class Job:
 
     def _hand_over(self, entry: Entry, consumer: Consumer) -> None:
         for item in entry.items:
+            self._runs_since = time.monotonic()
             self._stream.hand_over(item, consumer)
             if isinstance(item, EndItem) or (self._kind.recognises and isinstance(item, StopItem)):
                 self._has_ended = True

@@ -44,7 +44,8 @@ class Accounted(Consumer):
     def resume(self, message: Start, state: Any) -> None:
         """Go on with what the worker that has written `state` has noted."""
         self.start(message)
-        self._take_notes(state)
+        if notes := self._converted(state, Notes):
+            self._account.notes = notes
 
     def checkpoint(self) -> Checkpoint | None:
         """Return what is noted."""
@@ -74,10 +75,6 @@ class Accounted(Consumer):
         else:
             text = "Stream %s: its account is not posted, its SID is not MZ and 32 digits"
             logger.warning(text, self.stream.name)
-
-    def _take_notes(self, state: Any) -> None:
-        if notes := self._converted(state, Notes):
-            self._account.notes = notes
 
     def _converted(self, state: Any, kind: type[T]) -> T | None:
         """Return a checkpoint; None where there is none, or where it cannot be read, which is logged."""

@@ -96,10 +96,10 @@ class Recording(Accounted):
 
     def resume(self, message: Start, state: Any) -> None:
         """Go on with the files of the worker that has written `state`, or with a further part."""
-        is_of_notes = isinstance(state, dict) and "keys" in state  # there it was not recorded
-        self._begin(message, None if is_of_notes else self._converted(state, _State))
-        if is_of_notes:
-            self._take_notes(state)
+        if self._is_unwanted:  # so it was for the worker before
+            super().resume(message, state)
+        else:
+            self._begin(message, self._converted(state, _State))
 
     def checkpoint(self) -> Checkpoint | None:
         """Return what is written; of a stream that is not to be recorded, what is noted.

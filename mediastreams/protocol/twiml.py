@@ -1,4 +1,4 @@
-"""Reads the `<Stream>` of a TwiML document as Twilio does, and puts this server's address into it.
+"""Reads a TwiML document as Twilio does, and fills in what this server serves.
 
 Source: https://www.twilio.com/docs/voice/twiml/stream; the numbers are Twilio's error codes,
 https://www.twilio.com/docs/api/errors.
@@ -90,8 +90,8 @@ def read(document: bytes, where: str) -> StreamNoun:
 def filled(document: bytes, where: str, values: Mapping[str, str]) -> bytes:
     """Return a document with a request's values in place of `{{From}}` and the like, as in a TwiML Bin.
 
-    One that the request does not have is empty. Comments are left out. Raises `TwimlError` where the document
-    is not TwiML.
+    A field that the request does not have becomes empty. A document without `{{` is returned as it is; of
+    another the comments are left out, and `TwimlError` is raised where it is not TwiML.
     Source: https://www.twilio.com/docs/serverless/twiml-bins
     """
     if b"{{" not in document:
@@ -155,10 +155,10 @@ def resumes(document: bytes, where: str) -> bool:
 
 
 def resumed(document: bytes, where: str, attempt: int, pause: int, stream_sid: str | None) -> bytes:
-    """Return a document to go on with after a stream that broke; it says that this is the `attempt`-th.
+    """Return the document that resumes a stream that broke; its `<Redirect>` asks for the attempt after it.
 
-    `pause`: seconds before the stream. Each `<Stream>` gets a `<Parameter>` with `stream_sid`, that of the
-    stream that it resumes; None: it is not known.
+    `pause`: seconds before the stream. Each `<Stream>` of `<Connect>` gets a `<Parameter>` with `stream_sid`,
+    that of the stream that broke; None: it is not known, and there is no `<Parameter>`.
     """
     response = _response(document, where)
     redirect = _resuming(response)

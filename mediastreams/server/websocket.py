@@ -175,8 +175,9 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         payload = message.encode() if isinstance(message, str) else bytes(message)
         self._send(frames.frame(Opcode.BINARY if binary else Opcode.TEXT, payload))
 
-    def send_frame(self, payload: bytes, opcode: int) -> None:
+    def send_frame(self, message: str | bytes, opcode: int) -> None:
         """Send one frame with this opcode, such as a Ping of one's own; else as `send`."""
+        payload = message.encode() if isinstance(message, str) else bytes(message)
         self._send(frames.frame(opcode, payload))
 
     def send_frames(self, messages: Iterable[tuple[bytes, int]]) -> None:

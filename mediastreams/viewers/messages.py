@@ -109,7 +109,7 @@ class Hello(_Message, tag="hello", omit_defaults=True):
     recogniser: bool
     """Whether calls are transcribed."""
     caller: str = ""
-    """The command that places a call without a phone, as the server's folder takes it; without an address."""
+    """The command of the simulated caller, for a shell in the server's folder; the page adds the address."""
     alone: bool = False
     """Whether the page sees the calls of one server only, because Redis is away."""
 

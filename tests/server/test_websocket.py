@@ -80,6 +80,8 @@ def chorus(ws):
 @sockets.route("/together")
 def together(ws):
     ws.send_frames([(b"text", 0x1), (b"", 0x9), (b"b" * 100_000, 0x2)])
+    for message, opcode in ("gr\xfc\xdfe", 0x1), (bytearray(b"c"), 0x2):
+        ws.send_frame(message, opcode)
     ws.receive()
     ws.close()
     try:
@@ -213,6 +215,8 @@ class TestTogether:
             assert next_frame(connection) == (0x1, b"text")
             assert next_frame(connection) == (0x9, b"")
             assert next_frame(connection) == (0x2, b"b" * 100_000)
+            assert next_frame(connection) == (0x1, "gr\xfc\xdfe".encode())  # these by themselves
+            assert next_frame(connection) == (0x2, b"c")
             connection.sendall(masked(1, b"on"))
             assert next_frame(connection)[0] == 0x8
         server.wait_for("not sent: the WebSocket is closed")

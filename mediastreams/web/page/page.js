@@ -70,7 +70,8 @@ function drawList() {
   const sids = new Set(live.map(({ streamSid }) => streamSid)); // they are being recorded
   const past = recordings.rows?.filter(({ streamSid }) => !sids.has(streamSid)) ?? all.filter(({ endedAt }) => endedAt);
   const items = isEnded() ? past : live;
-  if (listsEnded !== (listsEnded = isEnded())) page.scroller.scrollTop = 0;
+  if (listsEnded !== isEnded()) page.scroller.scrollTop = 0; // it is the other list now
+  listsEnded = isEnded();
   write(page["live-count"], `${live.length}`);
   write(page["ended-count"], recordings.rows ? `${past.length}${recordings.more ? "+" : ""}` : `${past.length < 100 ? "" : "last "}${past.length}`);
   page["live-tab"].ariaCurrent = isEnded() ? null : "page";

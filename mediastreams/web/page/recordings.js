@@ -11,8 +11,8 @@ export class Recordings {
     this.changed = changed;
     this.rows = null; // newest first; null before the first answer, and without RECORDINGS_DIR
     this.more = false; // whether there are older ones
-    this.single = new Map(); // rows by id that are not among these: they were asked for one by one
-    this.asked = new Set(); // names that were
+    this.single = new Map(); // rows that were asked for by name or streamSid, by id; none of them is in `rows`
+    this.asked = new Set(); // names that `find` has asked for since the server's last `hello`
     this.ended = new Set(); // streamSids of calls that have ended since the newest rows were asked for
   }
 
@@ -44,8 +44,13 @@ export class Recordings {
   // Gets the newest rows.
   async load() {
     this.unlisted = null;
+    const { ended } = this;
+    this.ended = new Set();
     const found = await this.#get("");
-    if (!found) return;
+    if (!found) {
+      for (const sid of ended) this.ended.add(sid);
+      return;
+    }
     const { rows, more } = found;
     const last = rows.at(-1)?.id;
     // Those that were known stay, unless others may be between.
@@ -54,8 +59,7 @@ export class Recordings {
     this.rows = [...rows, ...older];
     if (!older.length) this.more = more;
     const sids = new Set(rows.map(({ streamSid }) => streamSid));
-    if (more) this.#loadSingle([...this.ended].filter((sid) => !sids.has(sid))); // they were long calls
-    this.ended.clear();
+    if (more) this.#loadSingle([...ended].filter((sid) => !sids.has(sid))); // they were long calls
     this.#forgetSingle(rows);
   }
 
@@ -73,14 +77,16 @@ export class Recordings {
   }
 
   async #loadSingle(sids) {
-    const query = sids.filter((sid) => SID.test(sid)).slice(0, MAX_SIDS).map((sid) => `sid=${sid}`);
-    if (!query.length) return;
-    for (const row of (await this.#get(query.join("&")))?.rows ?? []) {
-      const at = this.rows?.findIndex(({ id }) => id === row.id) ?? -1;
-      if (at < 0) this.single.set(row.id, row);
-      else this.rows[at] = row;
+    const all = sids.filter((sid) => SID.test(sid)).map((sid) => `sid=${sid}`);
+    for (let n = 0; n < all.length; n += MAX_SIDS) {
+      const found = await this.#get(all.slice(n, n + MAX_SIDS).join("&"));
+      for (const row of found?.rows ?? []) {
+        const at = this.rows?.findIndex(({ id }) => id === row.id) ?? -1;
+        if (at < 0) this.single.set(row.id, row);
+        else this.rows[at] = row;
+      }
     }
-    this.changed();
+    if (all.length) this.changed();
   }
 
   #forgetSingle(rows) {
