@@ -171,17 +171,30 @@ def test_a_partial_text_changes_in_place(watch_call):
 
 def test_what_is_said_is_seen_and_heard(watch_call):
     page = watch_call()
-    page.locator(".detail").get_by_role("button", name="Listen").click()
-    page.get_by_text("s behind").wait_for()
     for track in ("inbound", "outbound"):
         speaks_and_rests(page, track)
     wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the caller's waveform")
+    assert is_heard(page)
+
+
+def is_heard(page):
+    """Return whether in one of three times both sides are heard as they spoke.
+
+    The machine is shared: where it stalls for longer than the page has sound, that is heard.
+    """
+    return any(min(listen(page)) > 0.9 for _ in range(3))
+
+
+def listen(page):
+    """Listen for 5.5 s; return how much what is heard of each track resembles what was said."""
+    page.evaluate("played = [[], []]")
+    page.locator(".detail").get_by_role("button", name="Listen").click()
+    page.get_by_text("s behind").wait_for()
     wait_until(lambda: page.evaluate("played[0].length / rate") > 5.5, "sound of both")
     page.locator("#player").get_by_role("button", name="Stop").click()
     page.locator("#player").wait_for(state="hidden")
-    rate = page.evaluate("rate")
-    for n, said in enumerate(SAID):
-        assert resemblance(floats(page.evaluate(f"encoded(played[{n}])")), rate, samples(said)) > 0.9
+    heard = [floats(page.evaluate(f"encoded(played[{n}])")) for n in range(2)]
+    return [resemblance(heard[n], page.evaluate("rate"), samples(said)) for n, said in enumerate(SAID)]
 
 
 def speaks_and_rests(page, track):
@@ -209,15 +222,10 @@ def test_a_call_on_another_server_is_seen_and_heard(start_server, watch, redis_s
             assert server not in page.locator(".row", has_text="Bob").text_content()
         page.reload()
         page.get_by_role("heading", name="Ann").wait_for()
-        page.locator(".detail").get_by_role("button", name="Listen").click()
-        page.get_by_text("s behind").wait_for()
         speaks_and_rests(page, "inbound")
         page.get_by_text("every word is made up here").first.wait_for()
         wait_until(lambda: page.locator("canvas").evaluate(HEIGHT_OF_INBOUND) > 20, "the caller's waveform")
-        wait_until(lambda: page.evaluate("played[0].length / rate") > 5.5, "sound of both")
-        for n, said in enumerate(SAID):
-            heard = floats(page.evaluate(f"encoded(played[{n}])"))
-            assert resemblance(heard, page.evaluate("rate"), samples(said)) > 0.9
+        assert is_heard(page)
         assert accessibility_violations(page) == []
         notice = page.get_by_text("Redis is away")
         redis_server.kill()
@@ -328,7 +336,7 @@ PLAY = """async ([frames, muted, seconds]) => {
             data.set(audio, 8);
             node.port.postMessage(data.buffer);
         }
-        return new Promise((done) => setTimeout(done, 4)); // for the messages to be there
+        return new Promise((done) => setTimeout(done, 15)); // for the messages to be there
     };
     await post(0.0);
     for (let at = 0.05; at < seconds; at += 0.1) {
@@ -614,7 +622,7 @@ class TestARecording:
     def test_one_without_its_json_file(self, recorded, watch):
         (recorded.folder / f"{recorded.name}.json").unlink()
         page = watch("#ended", recorded.server, expected=["404"])
-        row = page.locator(".row")
+        row = page.locator(".row:has(a[href^='#recording/'])")
         assert re.fullmatch("MZ[0-9a-f]{6}", row.locator(".sids").text_content().strip())
         row.get_by_role("link").click()
         page.get_by_text("cannot be read: There is no such file of a recording.").wait_for()
