@@ -75,8 +75,9 @@ _CHECKPOINT = """
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
     return 0
 end
-redis.call('HSET', KEYS[1], 'cursor', ARGV[2], 'n', ARGV[3], 'state', ARGV[4], 'stream', ARGV[5])
-redis.call('HSET', KEYS[1], 'attempts', 0)
+redis.call(
+    'HSET', KEYS[1], 'cursor', ARGV[2], 'n', ARGV[3], 'state', ARGV[4], 'stream', ARGV[5], 'attempts', 0
+)
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 return 1
 """

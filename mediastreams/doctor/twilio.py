@@ -1,6 +1,5 @@
 """What is checked at Twilio, by its REST API."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,12 +10,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from mediastreams import client
-from mediastreams.caller import http
-from mediastreams.caller.account import Account
 from mediastreams.caller.websocket import CallError
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError
 from mediastreams.rest.api import Api, ApiError, base_url
+from mediastreams.rest.public import document_at
 from mediastreams.text import command
 
 _MAX_APART = 60  # seconds; with Amazon's signatures 300 are too much
@@ -89,10 +87,9 @@ def check_number(settings: Settings, url: str, *, is_served: bool) -> str:
 
 def _check_documents(settings: Settings, addresses: Mapping[str, str]) -> None:
     """Check that Twilio would get a document from each number's address."""
-    account = Account(settings.twilio_account_sid or "", settings.twilio_auth_token)
     for url in dict.fromkeys(addresses.values()):
         try:
-            asyncio.run(http.twiml(url, http.call_form(account.sid, "CA" + "0" * 32), account))
+            document_at(url, settings)
         except CallError as error:
             numbers = ", ".join(number for number, address in addresses.items() if address == url)
             raise FaultError(f"for calls of {numbers} Twilio would report {error}") from None

@@ -50,12 +50,15 @@ class Public:
 
         None without TWILIO_AUTH_TOKEN: a server that has it answers only what is signed.
         """
-        token = self._settings.twilio_auth_token
-        if token is None:
+        if self._settings.twilio_auth_token is None:
             return None
-        account = Account(self._settings.twilio_account_sid or "", token)
-        form = http.call_form(account.sid, "CA" + "0" * 32)
-        return asyncio.run(http.twiml(self.twiml(name), form, account))
+        return document_at(self.twiml(name), self._settings)
+
+
+def document_at(url: str, settings: Settings) -> bytes:
+    """Return the TwiML document at an address as Twilio would get it. Raises `CallError`."""
+    account = Account(settings.twilio_account_sid or "", settings.twilio_auth_token)
+    return asyncio.run(http.twiml(url, http.call_form(account.sid, "CA" + "0" * 32), account))
 
 
 def phone_number(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

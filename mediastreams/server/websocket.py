@@ -172,8 +172,7 @@ class WebSocket(GeventWebSocket):  # type: ignore[misc]
         """
         if binary is None:
             binary = not isinstance(message, str)
-        payload = message.encode() if isinstance(message, str) else bytes(message)
-        self._send(frames.frame(Opcode.BINARY if binary else Opcode.TEXT, payload))
+        self.send_frame(message, Opcode.BINARY if binary else Opcode.TEXT)
 
     def send_frame(self, message: str | bytes, opcode: int) -> None:
         """Send one frame with this opcode, such as a Ping of one's own; else as `send`."""

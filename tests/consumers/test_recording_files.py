@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sound import channels_of, plain
 from support.streams import SID
-from support.takeover import NAME, RAW, Call, Worker, files, key, mark, record, sound, text
+from support.takeover import NAME, RAW, Call, Worker, files, key, mark, record, sound, take_over, text
 
 from mediastreams.audio import files as audio_files
 from mediastreams.audio.wav import HEADER_SIZE
@@ -392,11 +392,7 @@ class TestPart:
         call.say(8000, 9600, tracks=["inbound"])
         call.say(8000, 9600, tracks=["outbound"])
         call.end()
-        first = Worker(call, folder)
-        first.take(*call.entries[:2])
-        state = first.checkpoint()
-        first.die()
-        Worker(call, other, state).finish(*call.entries[2:])
+        take_over(call, folder, 2, other)
         left, right = channels_of(other / f"{NAME}-part2.wav")
         assert right == plain(b"".join(sound("outbound", n, 160) for n in range(8000, 9600, 160)))
         assert set(left) == {0xFF}
@@ -409,11 +405,7 @@ class TestPart:
         call.say(8000, 80_000, tracks=["inbound"])
         call.say(80_000, 88_000, tracks=["inbound"])
         call.end()
-        first = Worker(call, folder)
-        first.take(*call.entries[:2])
-        state = first.checkpoint()
-        first.die()
-        Worker(call, other, state).finish(*call.entries[2:])
+        take_over(call, folder, 2, other)
         told = account(other, f"{NAME}-part2")
         assert (told["continues"]["at"], told["duration"]) == (9.0, 2.0)
 

@@ -7,7 +7,7 @@ from support.pausing import PAUSING
 from support.server import run_caller
 from support.sound import channels_of, plain
 from support.streams import SID, FakeConnection, dtmf, media, start, stop
-from support.takeover import NAME, Call, Worker, files, key, mark, text
+from support.takeover import NAME, Call, Worker, files, key, mark, take_over, text
 
 from mediastreams.audio.mulaw import SILENCE
 from mediastreams.cluster.entries import EndItem, PausesItem
@@ -208,11 +208,7 @@ class TestTakeover:
         call = self.call()
         whole = tmp_path / "whole"
         Worker(call, whole).finish(*call.entries)
-        first = Worker(call, tmp_path / "folder")
-        first.take(*call.entries[:2])
-        state = first.checkpoint()
-        first.die()
-        Worker(call, tmp_path / "folder", state).finish(*call.entries[2:])
+        take_over(call, tmp_path / "folder", 2)
         assert files(tmp_path / "folder") == files(whole)
         audio = audio_of(whole)
         assert audio[8000:8320] == SILENCE * 320
@@ -242,11 +238,7 @@ class TestTakeover:
         call.say(0, 8000, pauses)
         call.entries.append([pauses, text("Good morning", 0.5, 0.9)])
         call.end()
-        first = Worker(call, tmp_path)
-        first.take(call.entries[0])
-        state = first.checkpoint()
-        first.die()
-        Worker(call, tmp_path, state).finish(*call.entries[1:])
+        take_over(call, tmp_path, 1)
         assert [each["text"] for each in account(tmp_path)["transcripts"]] == ["Good morning"]
 
     def test_a_pause_in_which_nothing_came(self, tmp_path):
@@ -255,11 +247,7 @@ class TestTakeover:
         call.entry(PausesItem([(8000, None)]), key("1"))
         call.entry(PausesItem([]), ("inbound", 8000, 160))
         call.end()
-        first = Worker(call, tmp_path)
-        first.take(*call.entries[:2])
-        state = first.checkpoint()
-        first.die()
-        Worker(call, tmp_path, state).finish(*call.entries[2:])
+        take_over(call, tmp_path, 2)
         assert account(tmp_path)["paused"] == []
         assert SILENCE * 10 not in audio_of(tmp_path)
 

@@ -129,6 +129,15 @@ def record(call, folder):
     return files(folder)
 
 
+def take_over(call, folder, n, other=None):
+    """Record the first `n` entries, and let another worker, as a rule in the same folder, record the rest."""
+    first = Worker(call, folder)
+    first.take(*call.entries[:n])
+    state = first.checkpoint()
+    first.die()
+    Worker(call, other or folder, state).finish(*call.entries[n:])
+
+
 def files(folder):
     """Return the names and the contents of the files in a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -28,7 +28,8 @@ export class Recordings {
 
   // The row of a stream's recording, if it is known.
   of(streamSid) {
-    return [...(this.rows ?? []), ...this.single.values()].find((row) => row.streamSid === streamSid);
+    const isIts = (row) => row.streamSid === streamSid;
+    return this.rows?.find(isIts) ?? [...this.single.values()].find(isIts);
   }
 
   // Gets the newest rows a second after a call has ended, when its files are complete; and every 5 s where calls
