@@ -1,5 +1,6 @@
 """The Flask extension: the one place where settings, log, consumers, webhooks, metrics and server meet."""
 
+import contextlib
 import importlib.util
 import logging
 import sys
@@ -10,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Flask
+from flask.logging import default_handler
 
 from mediastreams import config, terminal
 from mediastreams.audio.files import unusable
@@ -77,6 +79,9 @@ class MediaStreams:
         self.settings = settings = config.load() if settings is None else settings
         lines = Lines()
         configure(settings, None if settings.page_token == "off" else lines.add)
+        # Flask's own, which `app.logger` has where it was used before: each line would come twice, once
+        # without LOG_FORMAT and LOG_DIGITS.
+        app.logger.removeHandler(default_handler)
         self._app = app
         self._console: Console | None = None
         self._consumers = Consumers(on_missed=metrics.missed)
@@ -256,7 +261,11 @@ class MediaStreams:
 
         def say(*lines: str) -> None:
             for line in lines:
-                print(line, flush=True) if is_text else logger.info(line)
+                if not is_text:
+                    logger.info(line)
+                    continue
+                with contextlib.suppress(OSError):  # its disk is full, or nobody reads it
+                    print(line, flush=True)
 
         token = self._access.token if self._access else ""
         page = self._page.path(self._app) if self._page else ""

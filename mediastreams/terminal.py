@@ -5,6 +5,7 @@ Not rich 15: its import takes 15 ms of CPU, a redraw 2.5 times as long, and it a
 
 import contextlib
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Hashable
@@ -45,7 +46,8 @@ class Console(TextIOBase):
 
     def remove(self, key: Hashable) -> None:
         """Remove the line of this key. Without such a line, do nothing."""
-        self._put(partial(self._change, key, None))
+        # Whatever waits: a line that is not removed would stay for ever.
+        self._tasks.put(partial(self._change, key, None))
 
     def write(self, text: str) -> int:
         """Write `text`, whole lines, above the lines that are shown."""
@@ -96,7 +98,7 @@ class Console(TextIOBase):
 
     def _draw(self, text: str = "") -> None:
         self._is_drawn = True
-        size = shutil.get_terminal_size()
+        size = self._size()
         room = max(min(MAX_LINES, size.lines - 2), 1)
         lines = list(self._lines.values())
         if len(lines) > room:
@@ -107,6 +109,14 @@ class Console(TextIOBase):
         with contextlib.suppress(OSError):  # the terminal is gone
             self._terminal.write(f"{erase}{text}{below}")
             self._terminal.flush()
+
+    def _size(self) -> os.terminal_size:
+        """Return the size of this terminal; `shutil` asks stdout, which may be a file."""
+        with contextlib.suppress(OSError):
+            size = os.get_terminal_size(self._terminal.fileno())
+            if size.columns and size.lines:
+                return size
+        return shutil.get_terminal_size()
 
 
 def _cut(line: str, columns: int) -> str:
@@ -119,7 +129,7 @@ def _cut(line: str, columns: int) -> str:
 
 
 def of_stderr() -> Console | None:
-    """Return the console of the terminal that the log goes to; None when the log goes elsewhere."""
-    if not sys.stderr.isatty() or has_dumb_terminal():
+    """Return the console of the terminal that the log goes to; None when it goes elsewhere, or nowhere."""
+    if sys.stderr is None or not sys.stderr.isatty() or has_dumb_terminal():
         return None
     return Console(sys.stderr)

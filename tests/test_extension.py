@@ -1,10 +1,14 @@
 """`MediaStreams(app)`: where settings, consumers and server meet."""
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 from flask import Flask
-from support.server import ROOT, SECONDS
+from support.server import ROOT, SECONDS, environment, run
 from support.streams import FakeConnection, start, warnings
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -159,3 +163,28 @@ def test_the_name_of_the_server_is_that_of_the_process_that_serves():
     """With `gunicorn --preload` the application is made before the workers are."""
     streams = MediaStreams(Flask(__name__), Settings(redis_url="redis://127.0.0.1:1/0"))
     assert streams._publisher._server is None
+
+
+def test_lines_come_once_where_the_logger_was_used_before():
+    """As in the tutorial, which sets its level."""
+    program = (
+        "from flask import Flask; from mediastreams import MediaStreams, Settings\n"
+        "app = Flask(__name__); app.logger.setLevel('DEBUG')\n"
+        "MediaStreams(app, Settings(log_format='json')); app.logger.info('hello')"
+    )
+    (line,) = run("-c", program).stderr.splitlines()
+    assert json.loads(line)["message"] == "hello"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_nobody_reads_where_it_listens():
+    with open("/dev/full", "w") as full:
+        environ = {**environment(), "HTTP_SERVER_PORT": "0"}
+        server = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environ, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert "TWILIO_AUTH_TOKEN is not set" in server.stderr.readline()
+        finally:
+            server.terminate()
+            server.communicate(timeout=SECONDS)

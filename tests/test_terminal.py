@@ -8,7 +8,7 @@ import threading
 import pyte
 import pytest
 from support.server import SECONDS, run_caller
-from support.terminal import OnTerminal, pty
+from support.terminal import OnTerminal, fcntl, pty, struct, termios
 
 from mediastreams import terminal as module
 from mediastreams.terminal import MAX_LINES, Console
@@ -195,8 +195,44 @@ def test_when_there_is_one(monkeypatch):
             return True
 
     assert module.of_stderr() is None  # that of the tests is no terminal
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stderr", None)
+        assert module.of_stderr() is None
     monkeypatch.setattr(sys, "stderr", Tty())
     monkeypatch.setenv("TERM", "xterm")
     assert module.of_stderr() is not None
     monkeypatch.setenv("TERM", "dumb")
     assert module.of_stderr() is None
+
+
+def test_a_line_is_removed_however_long_the_terminal_was_stopped(monkeypatch):
+    goes_on = threading.Event()
+
+    class Stopped(Terminal):
+        def write(self, text):
+            goes_on.wait(SECONDS)
+            return super().write(text)
+
+    monkeypatch.setattr(module, "_MAX_TASKS", 10)
+    terminal = Stopped()
+    console = console_of(terminal)
+    console.show("a", "A")
+    for n in range(20):
+        console.write(f"line {n}\n")
+    console.remove("a")
+    goes_on.set()
+    shown = terminal.shows()
+    assert shown[0] == "line 0"
+    assert "A" not in shown
+
+
+@pytest.mark.skipif(pty is None, reason="this system has no pseudo-terminals")
+def test_its_size_is_its_own_whatever_stdout_is():
+    """As with `python app.py > file`."""
+    master, slave = pty.openpty()
+    with open(master, "rb", buffering=0) as read, open(slave, "w") as terminal:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+        console = Console(terminal)
+        console.show("a", "x" * 60)
+        assert console.wait(SECONDS)
+        assert read.read(1000) == b"x" * 39 + b"\r\n"

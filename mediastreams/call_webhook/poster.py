@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -48,8 +48,10 @@ _sleep = get_original("time", "sleep")
 _start_new_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
 
-for _name in ("httpx", "httpcore"):  # they log the address, which may hold a secret
-    logging.getLogger(_name).disabled = True
+# They log the address, and what the receiver answers, which may hold a secret. Not `disabled`: that would
+# not hold for the loggers below, such as httpcore.http11.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class NotTakenError(MediaStreamsError):
@@ -224,11 +226,14 @@ class CallWebhook:
             "User-Agent": f"mediastreams/{__version__}",
             "Connection": "close",
         }
+        extensions = {"trace": _bounding()}
         try:
             # By default it follows no redirect.
             with (
                 httpx.Client(verify=tls_context(), trust_env=False, timeout=TIMEOUT) as client,
-                client.stream("POST", self._url, content=body, headers=headers) as response,
+                client.stream(
+                    "POST", self._url, content=body, headers=headers, extensions=extensions
+                ) as response,
             ):
                 status = response.status_code
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
@@ -283,6 +288,26 @@ class CallWebhook:
         if why != self._fault:
             self._fault = why
             logger.error("CALL_WEBHOOK_DIR=%r cannot be used: %s", str(self._spool.folder), why)
+
+
+def _bounding() -> Callable[[str, dict[str, Any]], None]:
+    """Return a trace that bounds the wait for the answer: httpx bounds each read, and a receiver may drip."""
+
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            return
+        stream = info["return_value"]
+        read_some, until = stream.read, 0.0
+
+        def read(max_bytes: int, timeout: float | None = None) -> bytes:
+            nonlocal until
+            until = until or time.monotonic() + TIMEOUT  # from the first read on: the request is sent
+            data: bytes = read_some(max_bytes, max(until - time.monotonic(), 0.001))
+            return data
+
+        stream.read = read
+
+    return trace
 
 
 def _status(status: int) -> str:

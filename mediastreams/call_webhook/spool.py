@@ -14,13 +14,13 @@ from pathlib import Path
 from mediastreams.audio.files import open_private, write_all
 
 _ID = r"(?P<id>\d{8}T\d{6}\.\d{3}Z-MZ[0-9a-fA-F]{32}(?:-\d+)?(?:-part\d+)?)"
-_NAME = re.compile(rf"{_ID}\.json")
+_SUFFIX = ".account"  # not .json: the folder may be RECORDINGS_DIR, where a recording has that
+_NAME = re.compile(_ID + re.escape(_SUFFIX))
 _DRAFT = re.compile(rf"{_ID}\.[0-9a-f]{{16}}\.part")
 _DRAFT_SECONDS = 86400.0  # longer than any is written
 
 Version = tuple[int, int]
 """Which of the accounts that had an id, one after the other."""
-_SUFFIX = ".json"
 _LOCK = "lock"
 
 
@@ -99,8 +99,11 @@ class Spool:
     def _clear(self) -> None:
         """Remove what processes that were killed have left of accounts."""
         for path in self.folder.glob("*.part"):
-            if _DRAFT.fullmatch(path.name) and time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
-                path.unlink(missing_ok=True)
+            if not _DRAFT.fullmatch(path.name):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it has become an account meanwhile
+                if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
+                    path.unlink()
 
     def _sync(self) -> None:
         """Write the names in the folder to the disk."""

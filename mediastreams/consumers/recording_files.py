@@ -117,9 +117,10 @@ class RecordingFiles:
             file.flush()
 
     def close(self) -> None:
-        """Write what was put, and close the files. Raises `OSError`."""
+        """Write what was put, and close the files. Raises `OSError`, also where one was removed meanwhile."""
         for file in self.audio:
             file.close()
+            file.path.stat()
 
     def abandon(self) -> None:
         """Close the files, and write nothing more."""

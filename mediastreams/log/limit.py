@@ -101,7 +101,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._lines.clear()
         left_out, self._left_out = self._left_out, Counter()
         for kind, number in left_out.items():
-            if number:
+            if number > 0:  # less: `start` came a minute after lines that were counted
                 text = "%d more lines of %s were left out"
                 arguments = number, kind
                 super().emit(logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, arguments, None))

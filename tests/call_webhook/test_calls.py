@@ -37,6 +37,19 @@ def test_the_account_of_a_recording(start_server, tmp_path):
         assert secret not in output
 
 
+def test_the_folder_of_the_recordings_may_be_that_of_the_accounts(start_server, tmp_path):
+    with receiving() as receiver:
+        server = start_server(RECORDINGS_DIR=str(tmp_path))
+        call(server.url, "--seconds", "0.2")
+        server.stop()
+        server = start_server(RECORDINGS_DIR=str(tmp_path), **settings(receiver, tmp_path))
+        call(server.url, "--seconds", "0.2")
+        server.wait_for("INFO in poster: Account .* posted")
+        server.stop()
+        assert len(receiver.came) == 1
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
 def test_a_stream_that_is_not_recorded(start_server, tmp_path):
     with receiving() as receiver:
         server = start_server(cwd=ROOT, **settings(receiver, tmp_path / "spool"))
@@ -61,7 +74,7 @@ def test_it_survives_a_server_that_is_killed(start_server, tmp_path):
         start_server(**settings(receiver, tmp_path))
         (account,) = receiver.accounts(1)
         assert account["duration"] == 0.2
-        wait_until(lambda: not list(tmp_path.glob("*.json")))
+        wait_until(lambda: not list(tmp_path.glob("*.account")))
 
 
 def test_a_server_that_ends_after_its_call_has_posted_it(start_server, tmp_path):
@@ -70,7 +83,7 @@ def test_a_server_that_ends_after_its_call_has_posted_it(start_server, tmp_path)
         call(server.url, "--seconds", "0.2")
         server.stop()
         receiver.accounts(1)
-    assert not list(tmp_path.glob("*.json"))
+    assert not list(tmp_path.glob("*.account"))
 
 
 def test_a_receiver_that_hangs_holds_no_call_up(start_server, tmp_path):
@@ -81,7 +94,7 @@ def test_a_receiver_that_hangs_holds_no_call_up(start_server, tmp_path):
             call(server.url, "--fast", "--calls", "4", "--seconds", "0.2")
         server.wait_for("Connection closed", times=12)
         assert time.monotonic() - began < 8  # less than it waits for one answer
-        wait_until(lambda: len(list(tmp_path.glob("*.json"))) == 12)
+        wait_until(lambda: len(list(tmp_path.glob("*.account"))) == 12)
         assert "Accounted has not finished" not in "\n".join(server.lines)
 
 
@@ -101,7 +114,7 @@ def test_workers_of_gunicorn(tmp_path):
             url = f"ws://127.0.0.1:{server.port}/media"
             call(url, "--calls", "20", "--fast")
             wait_until(lambda: len(receiver.came) >= 21)
-            wait_until(lambda: not list((tmp_path / "spool").glob("*.json")))
+            wait_until(lambda: not list((tmp_path / "spool").glob("*.account")))
         finally:
             output = server.stop()
     names = {path.stem for path in (tmp_path / "recordings").glob("*.json")}

@@ -44,7 +44,7 @@ def test_its_receiver(start_server, tmp_path):
         other.wait_for("yet: answered with 403 Forbidden; ")
     finally:
         receiver.stop()
-    wait_until(lambda: len(list((tmp_path / "spool").glob("*.json"))) == 1)
+    wait_until(lambda: len(list((tmp_path / "spool").glob("*.account"))) == 1)
 
 
 def test_the_settings_that_it_shows():

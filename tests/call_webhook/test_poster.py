@@ -61,7 +61,7 @@ def start(tmp_path, quick, caplog, monkeypatch):
 
 
 def files(tmp_path):
-    return sorted(path.name for path in (tmp_path / "spool").glob("*.json"))
+    return sorted(path.name for path in (tmp_path / "spool").glob("*.account"))
 
 
 class TestPost:
@@ -170,6 +170,16 @@ class TestFailure:
         assert sorted(set(receiver.ids)) == [id_of(n) for n in range(10)]
         assert any("yet: no answer within 0 s; " in line for line in warnings(caplog))
 
+    @pytest.mark.parametrize("answer", ["drip", "processing"])
+    def test_one_that_never_comes_to_its_answer(self, start, caplog, monkeypatch, answer):
+        monkeypatch.setattr(poster, "TIMEOUT", 0.5)
+        with receiving(*[answer] * poster.THREADS) as receiver:
+            webhook = start(receiver.url)
+            for n in range(poster.THREADS + 1):
+                webhook.put(id_of(n), BODY)
+            wait_until(lambda: len(set(receiver.ids)) == poster.THREADS + 1)
+        assert any("yet: no answer within 0 s; " in line for line in warnings(caplog))
+
     def test_one_account_that_is_never_taken_delays_no_other(self, start, tmp_path):
         class Picky:
             def pop(self, _):
@@ -186,7 +196,7 @@ class TestFailure:
             for n in range(1, 4):
                 webhook.put(id_of(n), BODY)
                 wait_until(lambda n=n: id_of(n) in receiver.ids)
-            wait_until(lambda: files(tmp_path) == [f"{id_of(0)}.json"])
+            wait_until(lambda: files(tmp_path) == [f"{id_of(0)}.account"])
 
     def test_after_a_day_it_is_given_up(self, start, tmp_path, caplog):
         with receiving(*[500] * 1000) as receiver:
@@ -194,7 +204,7 @@ class TestFailure:
             webhook.put(id_of(1), BODY)
             wait_until(lambda: len(receiver.came) >= 2)
             at = time.time() - poster.DAY - 1
-            os.utime(tmp_path / "spool" / f"{id_of(1)}.json", (at, at))
+            os.utime(tmp_path / "spool" / f"{id_of(1)}.account", (at, at))
             wait_until(lambda: not files(tmp_path))
             assert len(receiver.came) >= poster.LEAST_ATTEMPTS
             line = (
@@ -219,16 +229,16 @@ class TestFailure:
 
     def test_the_address_and_the_secret_are_in_no_line(self, start, caplog):
         caplog.set_level(logging.DEBUG)
-        with receiving(500, (301, "http://[")) as receiver:
+        with receiving(500, (301, f"https://example.com{PATH}"), (301, "http://[")) as receiver:
             start(receiver.url).put(id_of(1), BODY)
-            receiver.accounts(3)
+            receiver.accounts(4)
             wait_until(lambda: any("posted to 127" in line for line in warnings(caplog)))
         assert "my-token" not in caplog.text
         assert SECRET[6:] not in caplog.text
 
     def test_what_has_waited_while_no_server_ran_is_tried_more_than_once(self, start, tmp_path):
         CallWebhook("http://127.0.0.1:1/", SECRET, str(tmp_path / "spool")).put(id_of(1), BODY)
-        os.utime(tmp_path / "spool" / f"{id_of(1)}.json", (0, 0))
+        os.utime(tmp_path / "spool" / f"{id_of(1)}.account", (0, 0))
         with receiving(*[503] * (poster.LEAST_ATTEMPTS - 1)) as receiver:
             start(receiver.url)
             receiver.accounts(poster.LEAST_ATTEMPTS)
@@ -342,7 +352,7 @@ class TestFinish:
             assert 0.2 < time.monotonic() - began < 5
         (line,) = [line for line in warnings(caplog) if "wait in" in line]
         assert line.startswith(f"1 accounts wait in {tmp_path / 'spool'}: they are posted to 127.0.0.1:")
-        assert files(tmp_path) == [f"{id_of(1)}.json"]
+        assert files(tmp_path) == [f"{id_of(1)}.account"]
 
     def test_what_has_failed_once_is_not_waited_for(self, start, monkeypatch):
         monkeypatch.setattr(poster, "FIRST_PAUSE", 60.0)

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.server import ROOT
@@ -80,6 +81,24 @@ def test_what_a_process_that_was_killed_has_left(spool):
     assert {path.name for path in spool.folder.glob("*.part")} == {names[0], "mine.part"}
 
 
+def test_one_that_is_put_in_meanwhile(spool, monkeypatch):
+    spool.folder.mkdir(parents=True)
+    draft = spool.folder / f"{ID}.0123456789abcdef.part"
+    draft.touch()
+    glob = Path.glob
+
+    def found(path, pattern):
+        drafts = list(glob(path, pattern))
+        draft.replace(spool.folder / f"{ID}.account")
+        return drafts
+
+    with monkeypatch.context() as looking:
+        looking.setattr(Path, "glob", found)
+        assert spool.acquire()
+    spool.release()
+    assert spool.ids() == [ID]
+
+
 def test_only_its_user_may_read_it(spool):
     spool.put(ID, b"")
     (path,) = spool.folder.iterdir()
@@ -89,7 +108,15 @@ def test_only_its_user_may_read_it(spool):
 
 def test_only_accounts_are_listed(spool):
     spool.put(ID, b"")
-    for name in ("lock", "x.json", f"{ID}.json.part", f"{ID}.0123456789abcdef.part", ".json", f"{ID}.jsonx"):
+    for name in (
+        "lock",
+        "x.account",
+        f"{ID}.json",
+        f"{ID}.account.part",
+        f"{ID}.0123456789abcdef.part",
+        ".account",
+        f"{ID}.accountx",
+    ):
         (spool.folder / name).touch()
     assert spool.ids() == [ID]
 
@@ -103,16 +130,16 @@ def test_a_full_disk_leaves_nothing(spool, monkeypatch):
     monkeypatch.setattr("mediastreams.call_webhook.spool.write_all", write)
     with pytest.raises(OSError, match="No space left"):
         spool.put(ID, b"account")
-    assert [path.name for path in spool.folder.iterdir()] == [f"{LATER}.json"]
+    assert [path.name for path in spool.folder.iterdir()] == [f"{LATER}.account"]
 
 
 def test_how_old_one_is(spool):
     assert spool.age(ID) == 0.0
     spool.put(ID, b"")
     at = time.time() - 100
-    os.utime(spool.folder / f"{ID}.json", (at, at))
+    os.utime(spool.folder / f"{ID}.account", (at, at))
     assert 100 <= spool.age(ID) < 120
-    other = Spool(str(spool.folder / f"{ID}.json"))
+    other = Spool(str(spool.folder / f"{ID}.account"))
     assert other.age(ID) == 0.0
 
 

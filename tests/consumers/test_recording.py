@@ -15,9 +15,9 @@ from datetime import datetime
 
 import pytest
 from support import calls
-from support.server import ROOT, SECONDS, run_caller
+from support.server import ROOT, SECONDS, run_caller, wait_until
 from support.sound import channels_of, plain
-from support.streams import SID, FakeConnection, dtmf, media, start
+from support.streams import CONNECTED, SID, FakeConnection, dtmf, media, start, stop
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -358,6 +358,21 @@ class TestWhenItEndsBadly:
         assert len(errors) == 1
         assert errors[0].endswith(f"the recording {path} ends: {why}")
         assert "Traceback" not in printed
+
+    def test_a_file_that_was_removed_meanwhile(self, recorder, folder):
+        sender = connect(recorder.url, compression=None)
+        with sender as ws:
+            for message in (CONNECTED, start(), media(2, 0)):
+                ws.send(message.to_json())
+            wait_until(lambda: list(folder.glob("*.wav")) and list(folder.glob("*.json")))
+            next(folder.glob("*.wav")).unlink()
+            ws.send(stop(3).to_json())
+            for _ in ws:
+                pass
+        recorder.wait_for(r"the recording \S+\.wav ends: No such file or directory")
+        recorder.wait_for("messages lost")
+        assert "recorded in" not in recorder.stop()
+        assert metadata_of(folder)["error"] == "No such file or directory"
 
     def test_a_folder_that_cannot_be(self, start_server, tmp_path):
         (tmp_path / "file").write_text("")

@@ -198,6 +198,28 @@ class TestConnectionsWithoutStart:
         minute()
         assert log("later")[62:] == ["later"]
 
+    def test_start_in_the_minute_after(self, log, minute):
+        for _ in range(60):
+            route.set(Route(media))
+            log("Connection accepted")
+        mine = Route(media)
+        route.set(mine)
+        log("mine: Connection accepted")
+        minute()
+        route.set(None)
+        log("another")
+        route.set(mine)
+        current.set(started())
+        log("mine: Start")
+        minute()
+        assert log("later")[60:] == [
+            "1 more lines of connections without a start message were left out",
+            "another",
+            "mine: Connection accepted",
+            "mine: Start",
+            "later",
+        ]
+
     def test_what_is_held_back_is_bounded(self, log):
         for _ in range(60):
             route.set(Route(media))

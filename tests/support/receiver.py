@@ -18,7 +18,7 @@ class Receiver:
     """Answers with the statuses that `answers` has, in their order, and then with 204.
 
     A status is a number, with a Location in a tuple; "hang" answers when the receiver ends, "drop" closes the
-    connection, "noise" is no HTTP.
+    connection, "noise" is no HTTP, "drip" sends a byte at a time, "processing" is at work for ever.
     """
 
     def __init__(self, *answers, tls=None):
@@ -59,6 +59,11 @@ class Receiver:
         status, location = answer if isinstance(answer, tuple) else (answer, None)
         if status == "hang":
             self._released.wait(SECONDS)
+            return
+        if status in ("drip", "processing"):
+            part = b"HTTP/1.1 102 Processing\r\n\r\n" if status == "processing" else b"H"
+            while not self._released.wait(0.1):
+                request.wfile.write(part)
             return
         if status == "drop":
             request.close_connection = True

@@ -17,7 +17,7 @@ try:
     import struct
     import termios
 except ImportError:
-    pty = None  # this system has no pseudo-terminals
+    fcntl = pty = struct = termios = None  # this system has no pseudo-terminals
 
 
 class OnTerminal:
