@@ -114,7 +114,7 @@ def _canonical(tag: str) -> str:
 _SECONDS = _Kind("seconds, more than 0 and at most 86400", ".+", float, lambda seconds: 0 < seconds <= 86400)
 _FOLDER = _Kind("the name of a folder", ".+", os.path.expanduser, str.isprintable)
 _PUBLIC_URL = _Kind(
-    "an address such as https://example.ngrok.app", "(?i)(https?|wss?):.+|((?!://).)+", _normalise, _is_url
+    "an address such as https://example.ngrok.app", r"(?i)(https?|wss?):\S+|((?!://)\S)+", _normalise, _is_url
 )
 _NGROK_API = _Kind(
     "an address such as http://127.0.0.1:4040, or off",
@@ -347,7 +347,8 @@ def with_arguments(settings: Settings, arguments: Sequence[str] | None) -> Setti
     )
     options = {"host": "http_server_host", "port": "http_server_port"}
     for option, name in options.items():
-        help = f"as {name.upper()} ({getattr(settings, name)})"
+        now = str(getattr(settings, name)).replace("%", "%%")  # argparse formats it; fe80::1%eth0 has one
+        help = f"as {name.upper()} ({now})"
         parser.add_argument(f"--{option}", metavar=option.upper(), help=help)
     parser.add_argument("--version", action="version", version=f"mediastreams {__version__}")
     given = parser.parse_args(arguments)
@@ -411,7 +412,7 @@ def _dotenv() -> dict[str, str]:
     from dotenv.parser import parse_stream
 
     for line in parse_stream(io.StringIO(text)):
-        if line.error:  # dotenv_values would pass over it
+        if line.error or (line.key is not None and line.value is None):  # dotenv_values would pass over it
             sys.exit(f".env cannot be read: line {line.original.line} is not NAME=VALUE")
     values = dotenv.dotenv_values(stream=io.StringIO(text))
     return {name: value for name, value in values.items() if value is not None}

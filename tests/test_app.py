@@ -141,6 +141,11 @@ class TestCommandLine:
         for option in ("--host HOST", "--port PORT", "--version", "docs/settings.md"):
             assert option in result.stdout
 
+    def test_help_shows_a_host_with_a_per_cent_sign(self):
+        result = run("app.py", "--help", HTTP_SERVER_HOST="fe80::1%eth0")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "fe80::1%eth0" in result.stdout
+
     def test_version(self):
         result = run("app.py", "--version")
         assert (result.returncode, result.stdout) == (0, f"mediastreams {mediastreams.__version__}\n")

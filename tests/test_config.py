@@ -233,6 +233,10 @@ class TestRead:
             ("PUBLIC_URL", "https://a:b", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https:a", "an address such as https://example.ngrok.app"),
             ("PUBLIC_URL", "https://me:pw@a", "an address such as https://example.ngrok.app"),
+            *(
+                ("PUBLIC_URL", value, "an address such as https://example.ngrok.app")
+                for value in ("https://a.example -> http://localhost:80", "a.example b", "https://a b.c")
+            ),
             ("NGROK_API", "https://127.0.0.1:4040", "an address such as http://127.0.0.1:4040, or off"),
             ("NGROK_API", "http://me:pw@a", "an address such as http://127.0.0.1:4040, or off"),
             ("NGROK_API", "on", "an address such as http://127.0.0.1:4040, or off"),
@@ -312,7 +316,14 @@ class TestLoad:
             "LOG_LEVEL='LOUD' cannot be used: it must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL\n"
         )
 
-    @pytest.mark.parametrize("text", ["LOG_LEVEL=INFO\nHTTP_SERVER_PORT: 81\n", "A=1\nLOG_LEVEL='INFO\n"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "LOG_LEVEL=INFO\nHTTP_SERVER_PORT: 81\n",
+            "A=1\nLOG_LEVEL='INFO\n",
+            "# a comment\nLOG_LEVEL\n",
+        ],
+    )
     def test_a_dotenv_line_that_is_not_one_is_named(self, tmp_path, text):
         (tmp_path / ".env").write_text(text)
         result = run("-c", self.SHOW, cwd=tmp_path)

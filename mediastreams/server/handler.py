@@ -5,11 +5,14 @@ only report 31921 for whatever is wrong. Here the application runs first, and a 
 """
 
 import contextlib
+import errno
 import io
 import logging
 from collections.abc import Callable, Mapping
+from http.client import LineTooLong
 from typing import Any, Protocol
 
+import gevent
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
@@ -25,6 +28,7 @@ from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
+MAX_HEADER_BYTES = 65536  # of all headers of a request; Twilio's have about 1,000
 _MAX_SHOWN = 200
 
 
@@ -93,8 +97,14 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             raise ValueError("Transfer-Encoding")
         return result
 
+    def MessageClass(self, rfile: Any, *_: Any) -> Any:  # noqa: N802  # pywsgi's name
+        """Read a request's headers, of `MAX_HEADER_BYTES`: pywsgi would keep 6 MB of them."""
+        return super().MessageClass(_Bounded(rfile))
+
     def handle_one_request(self) -> Any:
         """Read one request within START_TIMEOUT and answer it; pywsgi would wait for ever."""
+        if self.status is not None:  # it has answered one: who sends many at once never waits for a socket
+            gevent.sleep(0)
         self._start_deadline()
         self.environ = None  # not the last request's, if this one is none
         try:
@@ -132,6 +142,22 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
                 self._start_deadline()
                 if not self.state.keeps_connections:
                     self.close_connection = True  # gunicorn waits for those that are kept
+
+    def _sendall(self, data: Any) -> None:
+        """Send of an answer; give it up when none of it is read for IDLE_TIMEOUT. pywsgi waits for ever."""
+        unsent = memoryview(data)
+        while unsent:
+            deadline = Timeout(self.state.live.clock, self.state.settings.idle_timeout)
+            try:
+                unsent = unsent[self.socket.send(unsent) :]
+            except Timeout as expired:
+                if expired is not deadline:
+                    raise
+                self.log_error("it has read nothing of its answer for %g s", deadline.seconds)
+                raise ConnectionResetError(errno.ECONNRESET, "nothing is read") from None
+            finally:
+                deadline.close()
+        self.response_length += len(data)
 
     def finalize_headers(self) -> None:
         """Say in the answer that the connection ends, where it does: pywsgi tells only HTTP/1.0."""
@@ -235,6 +261,21 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """Count a refused request and log it, within the bounds of its kind (`log.limit`)."""
         self.state.count_refused(reason, status)
         logger.log(level, line, *arguments, extra={"limit": f"refusals with {status}"})
+
+
+class _Bounded:
+    """The headers of one request, to be read line by line."""
+
+    def __init__(self, rfile: Any) -> None:
+        self._rfile = rfile
+        self._left = MAX_HEADER_BYTES
+
+    def readline(self, size: int) -> bytes:
+        line: bytes = self._rfile.readline(min(size, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("headers")
+        return line
 
 
 def handler_of(state: ServerState) -> type[Handler]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask_sockets
+import gevent
 from flask import Blueprint, Flask
 from geventwebsocket.exceptions import WebSocketError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -81,7 +82,7 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
                 handler(websocket, **values) if values else handler(websocket)
             except WebSocketError:
                 pass  # it used a WebSocket that had ended; how that came is logged
-            except Exception:
+            except (Exception, gevent.Timeout):  # a Timeout of gevent's is no Exception
                 # The border of the route's function: the peer learns of it by the Close, nobody else.
                 logger.exception("The function of %s failed", printable(environ["PATH_INFO"]))
                 websocket.close(1011, "internal error")

@@ -1,8 +1,10 @@
 """The handshake and the port, with bytes of the test's own on the wire."""
 
+import contextlib
 import re
 import socket
 import struct
+import threading
 
 import pytest
 from support.handshake import exchange, handshake
@@ -75,6 +77,45 @@ class TestHandshake:
             '"GET /one" 404',
             "refused with 400, this is no HTTP it can read",
         ]
+
+    def test_the_headers_of_a_request_are_bounded_together(self, shared_server):
+        header = b"a: " + b"b" * 40000 + b"\r\n"
+        for headers, status in ((header, "200"), (2 * header, "400")):
+            answer = exchange(shared_server, b"GET /livez HTTP/1.1\r\n" + headers + b"\r\n")
+            assert answer.split(" ")[1] == status
+
+    def test_who_sends_one_request_after_the_other_holds_up_nobody(self, server):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as flood:
+
+            def send():
+                with contextlib.suppress(OSError):  # the test has ended
+                    while True:
+                        flood.sendall(b"GET /livez HTTP/1.1\r\n\r\n" * 1000)
+
+            def read():
+                with contextlib.suppress(OSError):
+                    while flood.recv(1 << 20):
+                        pass
+
+            threads = [threading.Thread(target=each) for each in (send, read)]
+            for thread in threads:
+                thread.start()
+            try:
+                assert exchange(server, b"GET /livez HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 200")
+            finally:
+                with contextlib.suppress(OSError):
+                    flood.shutdown(socket.SHUT_RDWR)
+                for thread in threads:
+                    thread.join()
+
+    def test_who_reads_no_answer_is_let_go(self, start_server):
+        server = start_server(IDLE_TIMEOUT="0.5")
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(SECONDS)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 2000)
+            server.wait_for("it has read nothing of its answer for 0.5 s")
 
     def test_the_version_it_speaks(self, shared_server):
         answer = exchange(shared_server, handshake(Sec_WebSocket_Version="8"))

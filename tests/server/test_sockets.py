@@ -5,11 +5,12 @@ import re
 
 import pytest
 from support.server import SECONDS
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 APP = """
 import logging
+import gevent
 from flask import Blueprint, Flask, request
 from mediastreams import MediaStreams, Sockets
 
@@ -33,6 +34,11 @@ def rooms(ws, room, floor):
 def broken(ws):
     ws.receive()
     {}["event"]
+
+@sockets.route("/in-time")
+def in_time(ws):
+    with gevent.Timeout(0.1):
+        ws.receive()
 
 @app.route("/")
 def page():
@@ -134,6 +140,15 @@ def test_a_key_error_of_the_function_is_seen(server, open_socket):
             server.wait_for("KeyError: 'event'")
         bystander.send("still here")
         assert bystander.recv(SECONDS) == "still here"
+    assert server.stop().count("Traceback") == 1
+
+
+def test_a_timeout_of_gevents_ends_its_own_call_as_a_bug_does(start_server):
+    server = start_server("-c", APP)
+    with connect(f"ws://127.0.0.1:{server.port}/in-time") as ws, pytest.raises(ConnectionClosed) as caught:
+        ws.recv(SECONDS)
+    assert caught.value.rcvd.code == 1011
+    server.wait_for("The function of /in-time failed")
     assert server.stop().count("Traceback") == 1
 
 
