@@ -619,6 +619,27 @@ class TestARecording:
         page.reload()
         page.locator(".detail").get_by_text("Ended: hung up").wait_for()
 
+    def test_a_call_whose_files_are_complete_a_while_after_its_end(self, ended, recorded):
+        page = ended("1")
+        answers = []
+
+        def answer(route):
+            answers.append(route.fetch())
+            content = answers[-1].json()
+            if len(answers) < 3:
+                for row in content["recordings"]:
+                    row["ended"] = None
+            route.fulfill(response=answers[-1], json=content)
+
+        page.route("**/page/recordings?*", answer)
+        with connect(recorded.server.url, compression=None) as call:
+            start_call(call, 1)
+            stop_call(call, 1)
+        has_ended(page, "2")
+        (name,) = {file.stem for file in recorded.folder.glob("*.json")} - {recorded.name}
+        page.evaluate("name => { location.hash = `#recording/${name}`; }", name)
+        page.locator(".detail").get_by_text("Ended: hung up").wait_for()
+
     def test_one_without_its_json_file(self, recorded, watch):
         (recorded.folder / f"{recorded.name}.json").unlink()
         page = watch("#ended", recorded.server, expected=["404"])

@@ -4,6 +4,7 @@ import { getJson } from "./connection.js";
 
 const SID = /MZ[\da-f]{32}/i; // of a stream; the name of its recording has it
 const MAX_SIDS = 50; // in a request
+const MAX_ATTEMPTS = 6; // to get a row with the call's ending, which is not there while a consumer is at work
 
 export class Recordings {
   // `changed` is called when other rows are known.
@@ -13,7 +14,7 @@ export class Recordings {
     this.more = false; // whether there are older ones
     this.single = new Map(); // rows that were asked for by name or streamSid, by id; none of them is in `rows`
     this.asked = new Set(); // names that `find` has asked for since the server's last `hello`
-    this.ended = new Set(); // streamSids of calls that have ended since the newest rows were asked for
+    this.ended = new Map(); // streamSids of calls whose ending the rows lack, with the attempts that are left
   }
 
   // The row of this name. One that is not known is asked for.
@@ -34,8 +35,8 @@ export class Recordings {
 
   // Gets the newest rows a second after a call has ended, when its files are complete; and every 5 s where calls
   // end one after the other.
-  loadSoon(streamSid) {
-    this.ended.add(streamSid);
+  loadSoon(streamSid, attempts = MAX_ATTEMPTS) {
+    this.ended.set(streamSid, attempts);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.load(), 1000);
     this.unlisted ??= performance.now(); // when the first call ended that the rows may lack, in ms
@@ -46,10 +47,10 @@ export class Recordings {
   async load() {
     this.unlisted = null;
     const { ended } = this;
-    this.ended = new Set();
+    this.ended = new Map();
     const found = await this.#get("");
     if (!found) {
-      for (const sid of ended) this.ended.add(sid);
+      this.ended = new Map([...ended, ...this.ended]);
       return;
     }
     const { rows, more } = found;
@@ -60,8 +61,11 @@ export class Recordings {
     this.rows = [...rows, ...older];
     if (!older.length) this.more = more;
     const sids = new Set(rows.map(({ streamSid }) => streamSid));
-    if (more) this.#loadSingle([...ended].filter((sid) => !sids.has(sid))); // they were long calls
     this.#forgetSingle(rows);
+    if (more) await this.#loadSingle([...ended.keys()].filter((sid) => !sids.has(sid))); // they were long calls
+    for (const [sid, attempts] of ended) {
+      if (attempts > 1 && this.of(sid)?.ending === null) this.loadSoon(sid, attempts - 1);
+    }
   }
 
   // Gets the rows before the last one, if there are any.
