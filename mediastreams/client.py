@@ -110,6 +110,8 @@ def why_not_connected(error: BaseException, url: str) -> str:
             return f"no address is known for {parts.hostname} ({error.strerror})"
         case ssl.SSLCertVerificationError():
             return f"the certificate is not valid: {error.verify_message}"
+        case ConnectionResetError() if parts.scheme in ("ws", "http"):
+            return f"{at} ended the connection"
         case ssl.SSLError() | ConnectionResetError():
             reason = getattr(error, "reason", None) or error.strerror or "the connection ended"
             return f"{reason} (does port {port} speak TLS?)"

@@ -4,7 +4,9 @@ Source: https://ngrok.com/docs/agent/api/#list-tunnels
 """
 
 import http.client
+import io
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,7 @@ import msgspec
 from mediastreams.config import SettingError, Settings
 from mediastreams.exceptions import MediaStreamsError
 
-SECONDS = 1.0  # for the connection, and for each read
+SECONDS = 1.0  # for each of: the connection, the whole answer
 _MAX_BYTES = 65536  # of an answer; a tunnel has about 500
 _HERE = ("localhost", "127.0.0.1", "::1")
 
@@ -73,6 +75,29 @@ class _Answer(msgspec.Struct):
     tunnels: list[Tunnel]
 
 
+class _Reader(io.RawIOBase):
+    """Reads a socket for `SECONDS` in all: a socket's own timeout is one of each read."""
+
+    def __init__(self, connected: Any) -> None:
+        self._socket = connected
+        self._until = time.monotonic() + SECONDS
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the file from which `http.client` reads."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        read: int = self._socket.recv_into(buffer)
+        return read
+
+
 def tunnels(api: str, connect: Callable[..., Any] = socket.create_connection) -> list[Tunnel]:
     """Return the tunnels of the agent at `api`, such as http://127.0.0.1:4040.
 
@@ -86,8 +111,9 @@ def tunnels(api: str, connect: Callable[..., Any] = socket.create_connection) ->
         connection = http.client.HTTPConnection(host, port)
         connection.sock = connect((host, port), SECONDS)
         connection.request("GET", f"{parts.path}/api/tunnels", headers=headers)
-        body = connection.getresponse().read(_MAX_BYTES)
-        return msgspec.json.decode(body, type=_Answer).tunnels
+        response = http.client.HTTPResponse(_Reader(connection.sock))  # type: ignore[arg-type]
+        response.begin()
+        return msgspec.json.decode(response.read(_MAX_BYTES), type=_Answer).tunnels
     except TimeoutError:
         raise
     except ConnectionRefusedError:

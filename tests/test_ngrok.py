@@ -2,7 +2,7 @@
 
 import pytest
 from support.ngrok import Agent
-from support.strangers import answering
+from support.strangers import answering, dripping
 
 from mediastreams import ngrok
 from mediastreams.config import Settings
@@ -120,6 +120,13 @@ def test_one_that_does_not_answer(agent, monkeypatch):
     agent.answers.clear()
     with pytest.raises(TimeoutError):
         ngrok.tunnels(agent.url)
+
+
+def test_one_that_does_not_come_to_an_end(monkeypatch):
+    """Each of its bytes comes in time."""
+    monkeypatch.setattr(ngrok, "SECONDS", 0.3)
+    with dripping(b'{"tunnels": []}', 0.1) as port, pytest.raises(TimeoutError):
+        ngrok.tunnels(f"http://127.0.0.1:{port}")
 
 
 class TestWithTunnel:

@@ -32,7 +32,8 @@ class Call:
         self._stream_sid = "MZ" + secrets.token_hex(16)
         self._say = say
         options = plan.options
-        self._shows_seconds = options.calls == 1 and not options.fast and sys.stdout.isatty()
+        has_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: it was closed before the start
+        self._shows_seconds = options.calls == 1 and not options.fast and has_terminal
         self._sent = 0
         self._sequence_number = 0
         self._hung_up = False
@@ -101,9 +102,10 @@ class Call:
         self._stopped = True
         stop = messages.StopMetadata(plan.account.sid, self._call_sid)
         await self._send(messages.Stop(self._next(), stop, self._stream_sid))
+        self._say(f"Stopped: {self._sent} messages sent")
+        self._phone.hang_up()  # not after the Close: the server may answer it late
         await self._websocket.close()
         self._report("stream-stopped")
-        self._say(f"Stopped: {self._sent} messages sent")
 
     async def _speak(self) -> None:
         digits = list(self._plan.options.digits)
@@ -117,7 +119,8 @@ class Call:
                 return
             await self._phone.play()
             if self._shows_seconds and i % CHUNKS_PER_SECOND == 0:
-                print(f"\r{i // CHUNKS_PER_SECOND} s, {self._sent} messages", end="\r", flush=True)
+                with contextlib.suppress(OSError):  # the terminal is gone; the call goes on
+                    print(f"\r{i // CHUNKS_PER_SECOND} s, {self._sent} messages", end="\r", flush=True)
             for track in self._plan.tracks:
                 chunk += 1
                 media = messages.MediaMetadata(

@@ -79,6 +79,8 @@ async def make_plan(options: Options, call_sids: list[str], say: Callable[[str],
     """
     if not call_sids:
         raise OptionError(f"--calls {options.calls}: it must be 1 or more")
+    if options.auth_token and not (options.auth_token.isascii() and options.auth_token.isprintable()):
+        raise OptionError("--auth-token: it must be ASCII, as Twilio's are")
     settings = config.load()
     if options.auth_token or settings.twilio_auth_token:  # what is signed is the address of the tunnel
         settings = ngrok.with_tunnel(settings, _own_port(options, settings))

@@ -99,10 +99,10 @@ async def dial(url: str, headers: dict[str, str]) -> WebSocket:
     try:
         return WebSocket(await client.open_websocket(url, headers, None, _Connection))
     except (OSError, InvalidHandshake) as error:
-        raise CallError(_code(error), client.why_not_connected(error, url)) from None
+        raise CallError(_code(error, url), client.why_not_connected(error, url)) from None
 
 
-def _code(error: Exception) -> int:
+def _code(error: Exception, url: str) -> int:
     """Return Twilio's code for a WebSocket that could not be opened."""
     match error:
         case InvalidHandshake():
@@ -111,6 +111,8 @@ def _code(error: Exception) -> int:
             return 31901
         case ConnectionRefusedError():
             return 31902
+        case ConnectionResetError() if url.startswith("ws://"):
+            return 31903
         case ssl.SSLError() | ConnectionAbortedError() | ConnectionResetError():
             return 31910
         case socket.gaierror() | OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH):

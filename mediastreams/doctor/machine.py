@@ -1,5 +1,6 @@
 """What is checked on this machine. Each check returns what is right, or raises."""
 
+import asyncio
 import importlib.util
 import shutil
 import sys
@@ -9,6 +10,7 @@ import msgspec
 
 from mediastreams import ngrok
 from mediastreams.audio.files import nearest, unusable
+from mediastreams.client import read_at_most
 from mediastreams.config import Settings
 from mediastreams.doctor import FaultError, SkippedError
 from mediastreams.server.descriptors import lack
@@ -16,6 +18,7 @@ from mediastreams.transcription import select
 from mediastreams.web.addresses import web_url
 
 _SECONDS = 5.0  # for an answer of the server
+_MAX_BYTES = 65536  # of it; it has about 30
 _LEAST_FREE = 100_000_000  # bytes
 _BYTES_AN_HOUR = 2 * 8000 * 3600  # of a call with both tracks, recorded
 
@@ -50,17 +53,26 @@ def check_port(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_server_host, settings.http_server_host)
     at = f"{f'[{host}]' if ':' in host else host}:{port}"
     try:
-        answer = httpx.get(f"http://{at}/healthz", timeout=_SECONDS, trust_env=False)
-        health = msgspec.json.decode(answer.content, type=_Health)
+        health = msgspec.json.decode(asyncio.run(_get(f"http://{at}/healthz")), type=_Health)
     except httpx.ConnectError:
         raise FaultError(f"nothing listens on {at}: start `python app.py`") from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, msgspec.MsgspecError):
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, msgspec.MsgspecError):
         raise FaultError(
             f"another program listens on {at}: stop it, or set another HTTP_SERVER_PORT"
         ) from None
     if health.status != "ok":
         raise FaultError(f"the server on {at} is {health.status}: start it again")
     return f"the server answers on {at}, live streams: {health.streams}"
+
+
+async def _get(url: str) -> bytes:
+    """Return what is at an address, of an answer that is whole within `_SECONDS`: httpx bounds each read."""
+    async with (
+        asyncio.timeout(_SECONDS),
+        httpx.AsyncClient(trust_env=False, timeout=None) as client,
+        client.stream("GET", url) as answer,
+    ):
+        return await read_at_most(_MAX_BYTES, answer.aiter_bytes())
 
 
 def find_address(settings: Settings) -> str:

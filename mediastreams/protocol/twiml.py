@@ -80,10 +80,9 @@ def read(document: bytes, where: str) -> StreamNoun:
     Raises `TwimlError` where there is none, or where Twilio would refuse it.
     """
     response = _response(document, where)
-    for verb in ("Start", "Connect"):
-        stream = response.find(f"{verb}/Stream")
-        if stream is not None:
-            return _stream(stream, bidirectional=verb == "Connect")
+    for verb in response:
+        if verb.tag in ("Start", "Connect") and (stream := verb.find("Stream")) is not None:
+            return _stream(stream, bidirectional=verb.tag == "Connect")
     raise TwimlError(None, f"{where} has no <Start><Stream> and no <Connect><Stream>")
 
 

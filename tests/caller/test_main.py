@@ -93,3 +93,26 @@ def test_a_terminal_shows_the_seconds_go_by(record):
     os.close(leader)
     assert process.returncode == 0
     assert b"\r1 s, 52 messages\r" in shown
+
+
+def test_without_an_output_the_call_goes_through(record):
+    url, calls, _ = record
+    command = f"{sys.executable} -m mediastreams.caller {url} --seconds 0.1 >&-"
+    run = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert events(calls[0])[-1] == "stop"
+
+
+def test_the_call_goes_on_where_the_terminal_is_gone(record):
+    url, calls, _ = record
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "mediastreams.caller", url, "--seconds", "2.1"]
+    with Popen(command, stdout=follower, stderr=PIPE, cwd=ROOT, env=environment()) as process:
+        os.close(follower)
+        shown = b""
+        while b" s, " not in shown:
+            shown += os.read(leader, 1024)
+        os.close(leader)
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
+    assert events(calls[0])[-1] == "stop"

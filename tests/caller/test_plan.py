@@ -225,6 +225,7 @@ class TestOptions:
             (["--seconds", "inf"], "14400 at most"),
             (["--parameter", "a=" + "b" * 499], "too long"),
             (["--parameter", b"a=\xff"], "in text"),
+            (["--auth-token", b"\xff"], "--auth-token: it must be ASCII"),
             (["--track", "both_tracks", "--digits", "1"], "<Connect><Stream>: leave out --track"),
             (["--twiml", "http://[a/start-stream"], "--twiml http://[a/start-stream: Invalid IPv6 URL"),
             (["--twiml", "no-such.xml"], "no-such.xml cannot be read"),

@@ -74,3 +74,10 @@ def test_what_is_no_sound_file(tmp_path):
     for name, why in (("text.wav", "not a sound file"), ("none.wav", "No such file"), (".", "directory")):
         with pytest.raises(sound_file.AudioError, match=f"cannot be read: .*{why}"):
             sound_file.read(str(tmp_path / name))
+
+
+def test_floats_that_are_no_sound(tmp_path):
+    """Infinity is as loud as can be, what is no number is silence; nothing warns."""
+    samples = numpy.array([numpy.inf, -numpy.inf, numpy.nan], dtype="float32")
+    soundfile.write(tmp_path / "sound.wav", samples, 8000, subtype="FLOAT")
+    assert sound_file.read(str(tmp_path / "sound.wav")) == [b"\x80\x00\xff"]

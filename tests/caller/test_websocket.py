@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import ssl
 import threading
@@ -10,10 +11,12 @@ import threading
 import pytest
 import trustme
 from support.server import SECONDS, run_caller
+from support.sound import channels_of
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from mediastreams import client
 from mediastreams.caller import websocket
 
 HTTP = "HTTP/1.1 {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n{}"
@@ -121,6 +124,17 @@ class TestRefused:
         error = f"31902 connection refused: nothing listens on 127.0.0.1:{port} (is the server running?)"
         assert failure(f"ws://127.0.0.1:{port}/media") == error
 
+    def test_a_connection_that_is_reset(self, monkeypatch):
+        """Before the handshake, without TLS."""
+
+        async def reset(*_):
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+        monkeypatch.setattr(client, "_connect_socket", reset)
+        with pytest.raises(websocket.CallError) as caught:
+            asyncio.run(websocket.dial("ws://127.0.0.1:5000/media", {}))
+        assert str(caught.value) == "31903 connection broken: 127.0.0.1:5000 ended the connection"
+
     def test_no_such_host(self):
         assert failure("wss://no-such-host.invalid/media").startswith(
             "31904 host unreachable: no address is known for no-such-host.invalid"
@@ -211,6 +225,14 @@ class TestBroken:
             asyncio.run(flood())
         finished.set()
         assert str(caught.value) == "31903 connection broken: the server has read nothing for 0 s"
+
+    def test_what_is_heard_ends_with_the_call_not_with_the_connection(self, listen, tmp_path):
+        """The server does not answer the Close, for which the caller waits 5 s."""
+        port = listen(upgrade(send(b"")))
+        path = tmp_path / "heard.wav"
+        run_caller(f"ws://127.0.0.1:{port}/media", "--seconds", "0.5", "--save-heard", str(path))
+        (codes,) = channels_of(path)
+        assert len(codes) < 8000 * websocket.CLOSE_TIMEOUT
 
     def test_drop_resets_the_connection(self, listen):
         ends = []

@@ -14,6 +14,7 @@ from support.markdown import Document
 from support.ngrok import Agent
 from support.rest import KEY, NUMBER, SECRET, Rest
 from support.server import ROOT, SECONDS, TOKEN, environment, run_command
+from support.strangers import dripping
 from support.tunnel import Tunnel
 
 from mediastreams.config import Settings
@@ -197,6 +198,13 @@ class TestBroken:
             "port",
             f"another program listens on 127.0.0.1:{world.port}: stop it, or set another HTTP_SERVER_PORT",
         )
+
+    def test_another_program_does_not_come_to_an_end(self, monkeypatch):
+        """Each of its bytes comes in time."""
+        monkeypatch.setattr(machine, "_SECONDS", 0.3)
+        health = b'{"status": "ok", "streams": 0}'
+        with dripping(health, 0.1) as port, pytest.raises(FaultError, match=r"^another program listens on "):
+            machine.check_port(Settings(http_server_port=port))
 
     def test_the_server_drains(self, world):
         world.start()

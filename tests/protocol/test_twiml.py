@@ -25,6 +25,14 @@ def read():
     return read
 
 
+def test_the_first_stream_is_read_whichever_verb_it_has(read):
+    """Behind `<Connect>` nothing runs while its stream lasts."""
+    connect = '<Connect><Stream url="wss://a/echo"/></Connect>'
+    start = '<Start><Stream url="wss://b/media"/></Start>'
+    assert read(f"<Response>{connect}{start}</Response>").url == "wss://a/echo"
+    assert read(f"<Response>{start}{connect}</Response>").url == "wss://b/media"
+
+
 class TestShipped:
     """The documents in `twiml/`, against https://www.twilio.com/docs/voice/twiml/stream."""
 
