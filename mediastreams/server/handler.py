@@ -153,7 +153,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             except Timeout as expired:
                 if expired is not deadline:
                     raise
-                self.log_error("it has read nothing of its answer for %g s", deadline.seconds)
+                # No warning: a browser does so while the audio that it plays is paused, and asks again.
+                line = "%s: it has read nothing of its answer for %g s"
+                logger.debug(line, self.peer, deadline.seconds, extra={"limit": "errors of HTTP"})
                 raise ConnectionResetError(errno.ECONNRESET, "nothing is read") from None
             finally:
                 deadline.close()

@@ -109,7 +109,7 @@ class TestHandshake:
                     thread.join()
 
     def test_who_reads_no_answer_is_let_go(self, start_server):
-        server = start_server(IDLE_TIMEOUT="0.5")
+        server = start_server(IDLE_TIMEOUT="0.5", LOG_LEVEL="DEBUG")
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.settimeout(SECONDS)
