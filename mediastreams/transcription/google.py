@@ -62,7 +62,7 @@ class Google(Provider):
 
     async def session(self, backlog: Backlog) -> None:
         """Send the chunks and add the texts, until Google has sent the last."""
-        responses: asyncio.Queue[Any] = asyncio.Queue(16)
+        responses: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         arguments = backlog.chunks(), backlog.rate, responses, loop
         threading.Thread(target=self._hold, args=arguments, daemon=True).start()
@@ -88,7 +88,13 @@ class Google(Provider):
         responses: asyncio.Queue[Any],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Hold a session, in its thread: put the responses, then None or the error that has ended it."""
+        """Hold a session, in its thread: put the responses, then None or the error that has ended it.
+
+        It never waits for who takes the responses: nobody does after the session was given up.
+        """
+
+        def put(response: Any) -> None:
+            loop.call_soon_threadsafe(responses.put_nowait, response)
 
         def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
             return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
@@ -108,12 +114,12 @@ class Google(Provider):
                 retry=None,  # the client itself would go on with what is left of the requests
                 timeout=self.session_seconds + PATIENCE,
             ):
-                wait(responses.put(response))
+                put(response)
         except (GoogleAPICallError, GoogleAuthError) as error:
             last = SessionError(getattr(error, "message", None) or str(error))
         except Exception as error:
             last = error
-        wait(responses.put(last))
+        put(last)
 
 
 connect = Google

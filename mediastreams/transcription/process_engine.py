@@ -59,6 +59,7 @@ class EngineProcess:
         self._tracks: dict[int, Recognition] = {}
         self._last_number = 0
         self._input = -1  # the pipe to the process; -1 when there is no process
+        self._unwritten: list[bytes] = []  # frames that must not be lost
         self._crashes = 0
         self._is_off = False
 
@@ -78,17 +79,22 @@ class EngineProcess:
                 self._start()
         return track
 
-    def write(self, frame: bytes) -> bool | None:
+    def write(self, frame: bytes, is_kept: bool = False) -> bool | None:
         """Write a frame to the process; return whether it was written, None when there is no process.
 
-        Never waits: a full pipe gets none.
+        Never waits: a full pipe gets none. One that `is_kept` is then written before the next one.
         """
         with self._lock:
             if self._input < 0:
                 return None
             try:
+                while self._unwritten:
+                    os.write(self._input, self._unwritten[0])
+                    del self._unwritten[0]
                 os.write(self._input, frame)
             except (BlockingIOError, BrokenPipeError):  # `_read` notices the latter
+                if is_kept:
+                    self._unwritten.append(frame)
                 return False
             return True
 
@@ -99,9 +105,11 @@ class EngineProcess:
 
     def _start(self) -> None:
         """Start the process. The caller holds the lock."""
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
+        ends: list[int] = []
         try:
+            for _ in range(2):
+                ends += os.pipe()
+            theirs_in, ours_out, ours_in, theirs_out = ends
             # Not subprocess: gevent's patch disables it outside the hub.
             pid: int = get_original("os", "posix_spawn")(
                 sys.executable,
@@ -111,19 +119,19 @@ class EngineProcess:
                 setpgroup=0,  # Ctrl-C is for the server, which still waits for the last texts
             )
         except OSError as error:
-            os.close(ours_out)
-            os.close(ours_in)
+            for end in ends:
+                os.close(end)
             logger.error("%s cannot be started: %s", self._name, error.strerror)
             return
-        finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
+        os.close(theirs_in)
+        os.close(theirs_out)
         os.set_blocking(ours_out, False)
         with contextlib.suppress(ImportError, AttributeError, OSError):  # it is Linux that has this
             import fcntl
 
             fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._input = ours_out
+        self._unwritten.clear()
         for track in self._tracks.values():
             track.restart()
         get_original("_thread", "start_new_thread")(self._read, (pid, ours_in))
@@ -143,7 +151,7 @@ class EngineProcess:
                 if track is not None:
                     track.on_event(event)
         status = _status(pid)
-        self._crashes = self._crashes + 1 if time.monotonic() - started < _SOON else 1
+        self._crashes = self._crashes + 1 if time.monotonic() - started < _SOON else 0
         self._is_off = bool(failed) or self._crashes >= _MAX_CRASHES
         if failed:
             logger.warning("%s cannot be loaded, no transcripts: %s", self._name, failed)
@@ -169,7 +177,7 @@ class Recognition:
     """
 
     dropped: float
-    """How many seconds were not recognised; known when `is_finished`."""
+    """How many seconds were not recognised; known after `finish`, when `is_finished`."""
     is_finishing: bool
     """Whether the audio has ended."""
     is_finished: bool
@@ -221,7 +229,9 @@ class Recognition:
         """End the audio, and ask for the texts that are still to come."""
         self.flush()
         self.is_finishing = True
-        if not self._engine.write(HEADER.pack(self._number, END, self._rate, 0)):
+        # Kept: without it the process would hold the track for ever.
+        is_written = self._engine.write(HEADER.pack(self._number, END, self._rate, 0), is_kept=True)
+        if not (is_written or self.is_finished):
             self._finish(0.0)
 
     def restart(self) -> None:
@@ -244,16 +254,17 @@ class Recognition:
                 logger.exception("%s: a text could not be shown", self._name)
 
     def _write(self, position: int, audio: bytes) -> None:
-        if position != self._written_to:
-            self._positions.break_at(self._written, position)
-        is_written = self._engine.write(HEADER.pack(self._number, AUDIO, self._rate, len(audio)) + audio)
+        frame = HEADER.pack(self._number, AUDIO, self._rate, len(audio)) + audio
+        is_written = None if self.is_finished else self._engine.write(frame)
         if is_written:
+            if position != self._written_to:  # not before: meanwhile `restart` may have been called
+                self._positions.break_at(self._written, position)
             self._written += len(audio)
             self._written_to = position + len(audio)
-        elif is_written is False:
-            if not self.dropped:
-                logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
-            self.dropped += len(audio) / self._rate
+            return
+        if is_written is False and not self.dropped:
+            logger.warning("%s: the recogniser does not keep up, audio is dropped", self._name)
+        self.dropped += len(audio) / self._rate
 
     def _lag(self, end: int) -> float:
         """Return how many seconds ago the audio at `end` came, when audio comes at the pace of a call."""
@@ -263,7 +274,9 @@ class Recognition:
     def _finish(self, dropped: float) -> None:
         self.dropped += dropped
         if self.dropped:
-            logger.warning("%s: %.1f s were not heard, the recogniser was too slow", self._name, self.dropped)
+            logger.warning(
+                "%s: %.1f s were not heard, the recogniser was too slow or away", self._name, self.dropped
+            )
         self._engine.forget(self._number)
         self.is_finished = True
 

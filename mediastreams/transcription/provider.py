@@ -13,6 +13,7 @@ PATIENCE = 10.0  # seconds to connect, to be answered, and for the last texts of
 _MAX_SENTENCE = 300  # characters of what a provider says of itself
 _MAX_TRIES = 4
 _REFUSED = 0.5  # seconds: a session that has lasted this long was not simply refused
+_TELLING = 8  # characters at the beginning of a secret that tell it
 _FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
 
 
@@ -23,12 +24,12 @@ class Provider(ABC):
     """What the log calls it."""
     session_seconds: float
     """How long a session may last."""
-    secrets: list[str]
+    secrets: list[str | None]
     """What never appears in the log, also when the provider repeats it."""
 
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:
         """`secrets` may have None and empty ones, which are ignored."""
-        self.secrets = [secret for secret in secrets if secret]
+        self.secrets = list(secrets)
 
     @abstractmethod
     async def session(self, backlog: Backlog) -> None:
@@ -56,12 +57,13 @@ class Provider(ABC):
                 failures = 0
                 continue
             failures = 1 if backlog.has_final else failures + 1
+            backlog.rewind()
             if failures > _MAX_TRIES:
+                backlog.dropped += len(backlog.take())
                 warn(self.fit_for_log(f"{self.name}: {why}: given up, no transcript from here"))
                 return
             if failures == 1:
                 warn(self.fit_for_log(f"{self.name}: {why}: tried again"))
-            backlog.rewind()
             await pause(_FIRST_PAUSE * 2 ** (failures - 1))
 
     async def _hold_session(self, backlog: Backlog) -> str:
@@ -79,7 +81,14 @@ class Provider(ABC):
 
     def fit_for_log(self, sentence: str) -> str:
         """Return one printable line of at most 300 characters, without the secrets."""
-        for secret in self.secrets:
+        for secret in filter(None, self.secrets):
             for form in (secret, quote(secret, safe="")):
-                sentence = sentence.replace(form, "(not shown)")
+                begin, *behind = sentence.split(form[:_TELLING])
+                sentence = "(not shown)".join((begin, *(_without(each, form[_TELLING:]) for each in behind)))
         return printable(sentence[:_MAX_SENTENCE])
+
+
+def _without(text: str, rest: str) -> str:
+    """Return `text` without as much of `rest` as it begins with: a secret may be cut off."""
+    shown = next(n for n in range(len(rest), -1, -1) if text.startswith(rest[:n]))
+    return text[shown:]

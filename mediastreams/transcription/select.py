@@ -25,12 +25,12 @@ _NEEDED = {
 
 
 def choose(settings: Settings) -> EngineProcess | None:
-    """Return the engine that TRANSCRIBER asks for, else the local one; None where nobody reads its texts.
+    """Return the engine that TRANSCRIBER asks for, else the local one; None where it is `off`.
 
     None also where the machine lacks what it needs (`log_obstacle`). Where a person must set or install
     something first, the program ends with one line that names it.
     """
-    if not _is_wanted(settings):
+    if settings.transcriber == "off":
         return None
     _check(settings)
     return None if obstacle(settings) else _engine(settings)
@@ -81,14 +81,9 @@ def _check_language(settings: Settings) -> None:
 
 def log_obstacle(settings: Settings) -> None:
     """Log what there would have to be for transcripts, where they are wanted and there are none."""
-    if _is_wanted(settings) and (why := obstacle(settings)):
+    if settings.transcriber != "off" and (why := obstacle(settings)):
         level = logging.INFO if settings.transcriber is None else logging.WARNING
         logger.log(level, "No transcripts: %s", why)
-
-
-def _is_wanted(settings: Settings) -> bool:
-    is_read = settings.log_level in ("DEBUG", "INFO") or settings.recordings_dir is not None
-    return is_read and settings.transcriber != "off"
 
 
 def obstacle(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from mediastreams.audio.timeline import RATE
 from mediastreams.exceptions import MediaStreamsError
 
 _MIN_CHUNK = 0.1  # seconds: providers want 100 ms a message
+_MAX_CHUNK = 0.5  # seconds: Amazon takes 1 s of audio a message, Google 25 kB
 _MAX_KEPT = 30  # seconds
 _MAX_SENT_AGAIN = 10  # seconds
 
@@ -55,8 +56,13 @@ class Backlog:
         excess = len(self._kept) - _MAX_KEPT * self.rate
         if excess > 0:
             self._forget(excess)
-            self.dropped += max(self._kept_from - self._sent_to, 0)
-            self._sent_to = max(self._sent_to, self._kept_from)
+            if self._kept_from > self._sent_to:
+                self.dropped += self._kept_from - self._sent_to
+                if self._sent_to == self._session_from:  # nothing was sent yet: it begins later
+                    self._session_from = self._kept_from
+                else:
+                    self._session_until = 0.0
+                self._sent_to = self._kept_from
         self._changed.set()
 
     def finish(self) -> None:
@@ -72,10 +78,10 @@ class Backlog:
             await self._changed.wait()
         return self._unsent() > 0
 
-    def take(self, seconds: int = _MAX_KEPT) -> bytes:
+    def take(self, seconds: float = _MAX_KEPT) -> bytes:
         """Return unsent audio, at most so many seconds of it, which then counts as sent."""
         begin = self._sent_to - self._kept_from
-        audio = bytes(self._kept[begin : begin + seconds * self.rate])
+        audio = bytes(self._kept[begin : begin + int(seconds * self.rate)])
         self._sent_to += len(audio)
         return audio
 
@@ -94,7 +100,10 @@ class Backlog:
         self._sent_to = self._kept_from
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over the session's audio as it comes, at least 100 ms at a time, until its time is over."""
+        """Iterate over the session's audio as it comes, 100 to 500 ms at a time, until its time is over.
+
+        It is also over when audio is dropped that was not sent: texts behind that would have a wrong time.
+        """
         return self._chunks(self._session_number)  # of this session, whenever the iteration begins
 
     async def _chunks(self, session: int) -> AsyncIterator[bytes]:
@@ -104,7 +113,7 @@ class Backlog:
             and session == self._session_number
             and time.monotonic() < self._session_until
         ):
-            yield self.take()
+            yield self.take(_MAX_CHUNK)
 
     def add_text(self, text: str, final: bool, start: float, end: float) -> None:
         """Hand on a text, in seconds of the session; forget the audio of a final one.
@@ -119,6 +128,7 @@ class Backlog:
             self.has_final = True
             self._forget(max(self._session_from + int(end * self.rate) - self._kept_from, 0))
         before = self._session_from / self.rate
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair could not be handed on
         self._on_text(text.strip(), final, before + start, before + end)
 
     def _unsent(self) -> int:

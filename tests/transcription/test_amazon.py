@@ -106,6 +106,10 @@ def speak(provider, ws):
         buffer = EventStreamBuffer()
         buffer.add_data(ws.recv())
         (event,) = buffer
+        if len(event.payload) > 16000:  # a second
+            message = json.dumps({"Message": "Your stream is too big."}).encode()
+            ws.send(frame_of(message, message_type="exception", exception_type="BadRequestException"))
+            return
         for text, final, begin, end in hearing.hear(mulaw.encode(event.payload), last=not event.payload):
             result = {
                 "Alternatives": [{"Items": [], "Transcript": text}],

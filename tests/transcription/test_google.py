@@ -1,5 +1,7 @@
 """Google Cloud Speech-to-Text, on this machine: gRPC, with the types of Google's own client."""
 
+import asyncio
+import threading
 from concurrent import futures
 from itertools import pairwise
 
@@ -7,9 +9,10 @@ import grpc
 import pytest
 from google.cloud import speech_v1 as speech
 from support.provider import SAID, Hearing, Recognised, call_is_shown
-from support.server import run_caller
+from support.server import SECONDS, run_caller
 
 from mediastreams.transcription.google import Google
+from mediastreams.transcription.session import Backlog
 
 
 class FakeGoogle:
@@ -42,6 +45,8 @@ class FakeGoogle:
         hearing = Hearing()
         self.sessions.append(hearing)
         for request in requests:
+            if len(request.audio_content) > 25_000:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Audio chunk is too long.")
             yield from map(self._answer, hearing.hear(request.audio_content))
         yield from map(self._answer, hearing.hear(b"", last=True))
 
@@ -126,6 +131,36 @@ def test_no_key_is_one_line(start_server, tmp_path):
     assert printed.count(line) == 1
     assert printed.count("1.50 s; inbound 75 chunks") == 1
     assert "Traceback" not in printed
+
+
+def test_many_texts_for_a_track_that_is_given_up_hold_no_thread(monkeypatch):
+    """They come when nobody waits for them any more."""
+    is_given_up = threading.Event()
+
+    def recognise(_self, requests, context):
+        for _ in requests:
+            pass
+        assert is_given_up.wait(SECONDS)
+        for _ in range(100):
+            yield speech.StreamingRecognizeResponse()
+
+    async def give_up():
+        backlog = Backlog(lambda *told: None)
+        backlog.feed(SAID)
+        backlog.finish()
+        task = asyncio.create_task(Google({"GOOGLE_SPEECH_ENDPOINT": google.url}).recognise(backlog, str))
+        while not (threads := [each for each in threading.enumerate() if "_hold" in each.name]):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        is_given_up.set()
+        await asyncio.to_thread(threads[0].join, SECONDS)
+        assert not threads[0].is_alive()
+
+    monkeypatch.setattr(FakeGoogle, "_recognise", recognise)
+    google = FakeGoogle()
+    asyncio.run(give_up())
+    google.stop()
 
 
 def test_a_session_ends_before_googles_limit(google):

@@ -205,7 +205,7 @@ def test_it_ends_with_a_server_that_is_killed(start_server):
 def test_log_level_silences_it(start_server):
     server = start_server(TRANSCRIBER="local", LOG_LEVEL="WARNING")
     assert run_caller(server.url, "--fast").returncode == 0
-    assert processes_of(server) == []  # nobody would read it
+    assert len(processes_of(server)) == 1  # the page shows it
     assert "hello" not in server.stop().lower()
 
 

@@ -22,6 +22,7 @@ class TestErrors:
             "Provider: refused with 403: given up, no transcript from here",
         ]
         assert track.paused == [0.5, 1.0, 2.0, 4.0]
+        assert track.backlog.dropped == 8000
 
     def test_success_lets_it_try_again(self):
         track = Track(SECOND)
@@ -86,6 +87,13 @@ class TestFitForLog:
     def test_no_secret_is_shown(self, form):
         fit = Sessions(None, 1, [None, "", "a/key+that=is quoted"]).fit_for_log
         assert fit(f"see /?{form}\n") == "see /?(not shown)\\u000a"
+
+    @pytest.mark.parametrize("length", [8, 100, 1199])
+    def test_not_a_part_of_a_secret(self, length):
+        """A reason has at most 123 bytes, and of a refusal 200 characters are taken."""
+        token = "eyJraWQi" + "abcdefghij" * 120
+        fit = Sessions(None, 1, [token]).fit_for_log
+        assert fit(f"it was {token[:length]}: tried again") == "it was (not shown): tried again"
 
     def test_it_is_bounded(self):
         assert Sessions(None, 1).fit_for_log("x" * 1000) == "x" * 300

@@ -27,9 +27,13 @@ def test_the_process_gets_the_settings_and_not_what_else_the_environment_says(ch
     assert environ["SSL_CERT_FILE"] == "authority.pem"
 
 
-@pytest.mark.parametrize("settings", [{"transcriber": "off"}, {"log_level": "WARNING"}])
-def test_no_engine_where_none_is_wanted_or_nobody_reads_it(chosen, settings):
-    assert chosen(**{"transcriber": "amazon", **AMAZON, **settings}) is None
+def test_no_engine_where_none_is_wanted(chosen):
+    assert chosen(transcriber="off", **AMAZON) is None
+
+
+def test_where_the_console_shows_no_texts_others_still_get_them(chosen):
+    """The page, CALL_WEBHOOK, consumers."""
+    assert chosen(transcriber="amazon", **AMAZON, log_level="WARNING") is not None
 
 
 @pytest.mark.parametrize("missing", AMAZON)
@@ -78,12 +82,8 @@ def test_a_language_that_it_does_not_know_ends_the_start(chosen, monkeypatch, se
     assert "\n" not in line
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"transcriber": "off"}, {"transcriber": "amazon", **AMAZON, "log_level": "WARNING"}],
-)
-def test_where_nothing_is_recognised_the_language_does_not_matter(chosen, settings):
-    assert chosen(**settings, transcriber_language="tlh") is None
+def test_where_nothing_is_recognised_the_language_does_not_matter(chosen):
+    assert chosen(transcriber="off", transcriber_language="tlh") is None
 
 
 def test_the_process_gets_the_language(chosen):

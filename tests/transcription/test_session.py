@@ -12,6 +12,15 @@ def numbered(seconds):
     return b"".join(bytes([n]) * 8000 for n in range(seconds))
 
 
+async def take(backlog):
+    """Take all audio that waits, as a session does."""
+    chunks = backlog.chunks()
+    taken = b""
+    while backlog._unsent():
+        taken += await anext(chunks)
+    return taken
+
+
 class TestBacklog:
     def test_all_audio_in_its_order(self):
         track = Track()
@@ -36,7 +45,7 @@ class TestBacklog:
         track = Track(SECOND * 10)
 
         async def session(backlog):
-            await anext(backlog.chunks())
+            await take(backlog)
             backlog.add_text(" one ", False, 0.5, 1.0)
             backlog.add_text("one two", True, 0.5, 4.0)
             if len(track.heard) < 4:
@@ -56,7 +65,7 @@ class TestBacklog:
         sessions = []
 
         async def session(backlog):
-            sessions.append(await anext(backlog.chunks()))
+            sessions.append(await take(backlog))
             if len(sessions) == 1:
                 backlog.add_text("the first three seconds", True, 0, 3)
                 raise SessionError("dropped")
@@ -70,7 +79,7 @@ class TestBacklog:
         sessions = []
 
         async def session(backlog):
-            sessions.append(await anext(backlog.chunks()))
+            sessions.append(await take(backlog))
             if len(sessions) == 1:
                 raise SessionError("dropped")
             backlog.finish()
@@ -88,7 +97,54 @@ class TestBacklog:
             sent.extend([chunk async for chunk in backlog.chunks()])
 
         track.recognise(session)
-        assert sent == [numbered(40)[10 * 8000 :]]
+        assert b"".join(sent) == numbered(40)[10 * 8000 :]
+        assert max(map(len, sent)) == 4000
+
+    def test_what_is_dropped_before_the_first_chunk_shifts_no_words(self):
+        """A provider that takes 30 s to be connected."""
+        track = Track(SECOND)
+
+        async def session(backlog):
+            for _ in range(40):
+                backlog.feed(SECOND)
+            await take(backlog)
+            backlog.add_text("word", True, 2, 3)
+            backlog.finish()
+
+        track.recognise(session)
+        assert track.backlog.dropped == 11 * 8000
+        assert track.heard == [("word", True, 13.0, 14.0)]
+
+    def test_what_is_dropped_later_ends_the_session(self):
+        track = Track(SECOND * 2)
+        sessions = []
+
+        async def session(backlog):
+            sessions.append(0)
+            async for chunk in backlog.chunks():
+                sessions[-1] += len(chunk) / 8000
+                if not track.heard:
+                    backlog.add_text("before", True, 0, 0.5)
+                    backlog.feed(SECOND * 40)
+                    backlog.finish()
+            if len(sessions) > 1:
+                backlog.add_text("word", True, 2, 3)
+
+        track.recognise(session)
+        assert sessions == [0.5, 30.0]
+        assert track.heard == [("before", True, 0.0, 0.5), ("word", True, 14.0, 15.0)]  # 12 s + 2 s
+
+    def test_half_a_surrogate_pair(self):
+        """Neither JSON nor MessagePack can have it."""
+        track = Track(SECOND)
+
+        async def session(backlog):
+            await take(backlog)
+            backlog.add_text("half \ud83d", True, 0, 0.5)
+            backlog.finish()
+
+        track.recognise(session)
+        assert track.heard == [("half ?", True, 0.0, 0.5)]
 
     def test_what_was_sent_is_not_counted_as_dropped(self):
         track = Track()
@@ -96,7 +152,7 @@ class TestBacklog:
         async def session(backlog):
             for _ in range(3):
                 backlog.feed(SECOND * 20)
-                await anext(backlog.chunks())
+                await take(backlog)
             backlog.finish()
 
         track.backlog.feed(SECOND)
@@ -124,7 +180,7 @@ class TestBacklog:
     def test_a_session_ends_in_time_and_the_next_goes_on(self):
         track = Track(SECOND)
         sessions = []
-        fed = 1
+        fed = 1.0
 
         async def session(backlog):
             nonlocal fed
@@ -133,8 +189,8 @@ class TestBacklog:
                 sessions[-1] += len(chunk) / 8000
                 backlog.add_text("words", True, 0, sessions[-1])
                 if len(sessions) < 3:
-                    backlog.feed(SECOND)
-                    fed += 1
+                    backlog.feed(chunk)
+                    fed += len(chunk) / 8000
                 else:
                     backlog.finish()
 

@@ -36,7 +36,7 @@ class FakeEngine:
         self.fed.append(b"")
         return self.tracks[-1]
 
-    def write(self, frame):
+    def write(self, frame, is_kept=False):
         self.frames.append(frame)
         number, kind, _, size = HEADER.unpack_from(frame)
         self.fed[number] += frame[HEADER.size :]
