@@ -34,7 +34,7 @@ def read(path: str, rate: int = RATE) -> list[bytes]:
         samples = soxr.resample(samples, its_rate, rate)
     if not len(samples):
         raise AudioError(f"{path} holds no sound")
-    pcm = (numpy.nan_to_num(samples).clip(-1, 1) * 32768).round().clip(-32768, 32767).astype("<i2")
+    pcm = (numpy.nan_to_num(samples).clip(-1, 32767 / 32768) * 32768).round().astype("<i2")
     return [mulaw.encode(pcm[:, i].tobytes()) for i in range(channels)]
 
 

@@ -13,7 +13,7 @@ PATIENCE = 10.0  # seconds to connect, to be answered, and for the last texts of
 _MAX_SENTENCE = 300  # characters of what a provider says of itself
 _MAX_TRIES = 4
 _REFUSED = 0.5  # seconds: a session that has lasted this long was not simply refused
-_TELLING = 8  # characters at the beginning of a secret that tell it
+_TELLING = 8  # characters at the beginning of a secret by which it is found
 _FIRST_PAUSE = 0.5  # seconds; each pause is twice as long as the one before
 
 
@@ -82,13 +82,15 @@ class Provider(ABC):
     def fit_for_log(self, sentence: str) -> str:
         """Return one printable line of at most 300 characters, without the secrets."""
         for secret in filter(None, self.secrets):
-            for form in (secret, quote(secret, safe="")):
-                begin, *behind = sentence.split(form[:_TELLING])
-                sentence = "(not shown)".join((begin, *(_without(each, form[_TELLING:]) for each in behind)))
+            forms = (secret, quote(secret, safe=""))
+            for beginning in {form[:_TELLING] for form in forms}:
+                before, *behind = sentence.split(beginning)
+                rests = [form[_TELLING:] for form in forms if form.startswith(beginning)]
+                sentence = "(not shown)".join((before, *(_without(text, rests) for text in behind)))
         return printable(sentence[:_MAX_SENTENCE])
 
 
-def _without(text: str, rest: str) -> str:
-    """Return `text` without as much of `rest` as it begins with: a secret may be cut off."""
-    shown = next(n for n in range(len(rest), -1, -1) if text.startswith(rest[:n]))
-    return text[shown:]
+def _without(text: str, rests: list[str]) -> str:
+    """Return `text` without as much of one of `rests` as it begins with: a secret may be cut off."""
+    beginnings = [rest[:n] for rest in rests for n in range(len(rest) + 1)]
+    return text.removeprefix(max((each for each in beginnings if text.startswith(each)), key=len))

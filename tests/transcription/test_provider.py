@@ -95,5 +95,10 @@ class TestFitForLog:
         fit = Sessions(None, 1, [token]).fit_for_log
         assert fit(f"it was {token[:length]}: tried again") == "it was (not shown): tried again"
 
+    @pytest.mark.parametrize("shown", ["secret-a+b/the-rest", "secret-a%2Bb%2Fthe-rest", "secret-a%2Bb"])
+    def test_a_quoted_secret_whose_beginning_is_not_quoted(self, shown):
+        fit = Sessions(None, 1, ["secret-a+b/the-rest"]).fit_for_log
+        assert fit(f"see {shown}: tried again") == "see (not shown): tried again"
+
     def test_it_is_bounded(self):
         assert Sessions(None, 1).fit_for_log("x" * 1000) == "x" * 300
