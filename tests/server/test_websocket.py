@@ -4,6 +4,7 @@ Each is tried three ways: `python` program, with more streams live than are read
 under gunicorn. A live call beside it must not notice.
 """
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -23,6 +24,7 @@ import trustme
 from support.frames import INVALID, header, masked
 from support.handshake import handshake
 from support.server import ROOT, SECONDS, Server, environment, wait_until
+from websockets.asyncio.client import connect as aconnect
 from websockets.sync.client import connect
 
 APP = """
@@ -663,6 +665,14 @@ class TestDrain:
         assert server.process.wait(SECONDS) == 0
 
 
+async def _echo(url, context):
+    # In one thread: CPython's TLS is not safe where one thread reads and another one writes (gh-124984).
+    async with aconnect(url, ssl=context, compression=None, max_size=None) as ws:
+        for message in ("hello", "\u4e2d" * 20_000, bytes(65536)):
+            await ws.send(message)
+            assert await asyncio.wait_for(ws.recv(), SECONDS) == message
+
+
 def test_tls(folder, tmp_path):
     """gunicorn may be given a certificate; then what is read and written is TLS."""
     authority = trustme.CA()
@@ -676,11 +686,7 @@ def test_tls(folder, tmp_path):
         server.wait_until_it_listens()
         context = ssl.create_default_context()
         authority.configure_trust(context)
-        url = f"wss://localhost:{server.port}/echo"
-        with connect(url, ssl=context, compression=None, max_size=None) as ws:
-            for message in ("hello", "\u4e2d" * 20_000, bytes(65536)):
-                ws.send(message)
-                assert ws.recv(SECONDS) == message
+        asyncio.run(_echo(f"wss://localhost:{server.port}/echo", context))
     finally:
         server.stop()
 
