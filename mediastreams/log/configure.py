@@ -9,20 +9,38 @@ from mediastreams.log.keys import hide_keys, hide_keys_of_pauses
 from mediastreams.log.limit import LimitedHandler
 from mediastreams.log.locks import use_system_locks
 
+logger = logging.getLogger(__name__)
+
+_DEFAULTS = Settings()
 TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
 
 
 def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None] | None = None) -> None:
     """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT and LOG_DIGITS say.
 
-    `on_written` is called with each record that is written, where it was logged.
+    `on_written` is called with each record that is written, where it was logged. Where the application has
+    set up the log before, it stays as it is, but for LOG_DIGITS; `on_written` is not called.
     """
+    hide = hide_keys if settings.log_digits == "off" else hide_keys_of_pauses
+    if handlers := logging.getLogger().handlers:
+        for each in handlers:
+            each.addFilter(hide)
+        if not any(isinstance(each, LimitedHandler) for each in handlers):  # another application's
+            _warn_of_no_effect(settings)
+        return
     handler = LimitedHandler(on_written)
-    handler.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
+    handler.addFilter(hide)
     handler.setFormatter(formatter(settings))
     if (monkey := sys.modules.get("gevent.monkey")) and monkey.is_module_patched("threading"):
         use_system_locks()
     logging.basicConfig(level=settings.log_level, handlers=[handler])
+
+
+def _warn_of_no_effect(settings: Settings) -> None:
+    for name in ("log_level", "log_format"):
+        value = getattr(settings, name)
+        if value != getattr(_DEFAULTS, name):
+            logger.warning("%s=%s has no effect: the application has set up the log", name.upper(), value)
 
 
 def formatter(settings: Settings) -> logging.Formatter:

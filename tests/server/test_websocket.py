@@ -24,8 +24,7 @@ import trustme
 from support.frames import INVALID, header, masked
 from support.handshake import handshake
 from support.server import ROOT, SECONDS, Server, environment, wait_until
-from websockets.asyncio.client import connect as aconnect
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 APP = """
 import gc, logging
@@ -668,7 +667,7 @@ class TestDrain:
 
 async def _echo(url, context):
     # In one thread: CPython's TLS is not safe where one thread reads and another one writes (gh-124984).
-    async with aconnect(url, ssl=context, compression=None, max_size=None) as ws:
+    async with connect(url, ssl=context, compression=None, max_size=None) as ws:
         for message in ("hello", "\u4e2d" * 20_000, bytes(65536)):
             await ws.send(message)
             assert await asyncio.wait_for(ws.recv(), SECONDS) == message
