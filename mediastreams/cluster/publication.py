@@ -41,7 +41,7 @@ class Publication:
         self._items: list[bytes] = []  # those of the next entry
         self._told_details: Any = None
         self._was_paused = False
-        self._state_at = self._details_at = 0.0  # when they are told next, on the monotonic clock
+        self._state_at = self._details_at = 0.0  # when they are published next, on the monotonic clock
         # The system's, also where gevent has patched the module: native threads take it.
         self._lock = get_original("_thread", "allocate_lock")()
         outbox.fill = self.fill

@@ -38,7 +38,7 @@ class Public:
 
     @property
     def call_status(self) -> str:
-        """The address that is told how calls went."""
+        """The address for the status of calls (Twilio's statusCallback)."""
         return f"{self.url}/call-status"
 
     def twiml(self, name: str) -> str:

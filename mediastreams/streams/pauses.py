@@ -1,7 +1,7 @@
 """The pauses of a stream's recording: the parts of the call's timeline of which no recording keeps anything.
 
-A pause is told by positions, not by the order of messages. So it does not matter how much later a recording
-takes the audio, and a chunk that comes after the pause, but belongs into it, is left out as well.
+A pause is defined by positions, not by the order of messages. So it does not matter how much later a
+recording takes the audio, and a chunk that comes after the pause, but belongs into it, is left out as well.
 """
 
 from collections.abc import Iterable

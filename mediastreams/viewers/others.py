@@ -189,7 +189,7 @@ class _Server:
 
 
 def _changes(before: Row, now: Row) -> dict[str, Any]:
-    """Return what the page is told of a row that has changed; nothing where it has not."""
+    """Return what the page gets of a row that has changed; nothing where it has not."""
     changes = {
         of_page: value
         for name, of_page in _CHANGING.items()

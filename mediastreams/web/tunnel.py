@@ -1,4 +1,4 @@
-"""The tunnel to this server: ngrok's is found and watched, of another one the address is told."""
+"""The tunnel to this server: ngrok's is found and watched; for another one PUBLIC_URL's value is printed."""
 
 import ipaddress
 import logging
