@@ -50,7 +50,7 @@ def when_ready(server):
     """Log where the page is, and what to paste at Twilio."""
     address = server.LISTENERS[0].getsockname()
     port = address[1] if isinstance(address, tuple) else _settings.http_server_port
-    for line in addresses(_settings, port, _token):
+    for line in addresses(_settings, port, _token, "/page/"):  # `/` may be the application's own
         server.log.info(line)
 
 

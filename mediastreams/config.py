@@ -323,10 +323,27 @@ def load() -> Settings:
     A setting that cannot be used ends the program with one line that names it, its value and what is allowed;
     so does a line of `.env` that is not NAME=VALUE.
     """
+    return _read(os.environ, _dotenv())
+
+
+def checked(settings: Settings) -> Settings:
+    """Return `settings` that a program has made, each value read as its text in the environment would be.
+
+    One that cannot be used ends the program, as it does in `load`.
+    """
+    return _read({setting.name.upper(): _text(settings, setting) for setting in fields(settings)})
+
+
+def _read(*sources: Mapping[str, str]) -> Settings:
     try:
-        return Settings.read(os.environ, _dotenv())
+        return Settings.read(*sources)
     except SettingError as error:
         sys.exit(str(error))
+
+
+def _text(settings: Settings, setting: Field[Any]) -> str:
+    value = getattr(settings, setting.name)
+    return "" if value is None else str(value)
 
 
 def with_arguments(settings: Settings, arguments: Sequence[str] | None) -> Settings:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 from flask.logging import default_handler
+from geventwebsocket.websocket import WebSocket as GeventWebSocket
 
 from mediastreams import config, terminal
 from mediastreams.audio.files import unusable
@@ -21,10 +22,12 @@ from mediastreams.consumers.level_meter import LevelMeter
 from mediastreams.consumers.old_recordings import OldRecordings
 from mediastreams.consumers.recording import RECORDED_EVERY, Recording
 from mediastreams.consumers.registry import Consumers, Factory
+from mediastreams.exceptions import MediaStreamsError
 from mediastreams.log.configure import configure
 from mediastreams.protocol.messages import Start, StartMetadata
 from mediastreams.protocol.twiml import RESUMES
 from mediastreams.server.serve import serve
+from mediastreams.server.sockets import HOW_TO_SERVE
 from mediastreams.server.state import ServerState
 from mediastreams.server.websocket import WebSocket
 from mediastreams.streams.stream import Puts, Stream
@@ -76,7 +79,7 @@ class MediaStreams:
 
         A setting that cannot be used ends the program with one line that names it.
         """
-        self.settings = settings = config.load() if settings is None else settings
+        self.settings = settings = config.load() if settings is None else config.checked(settings)
         lines = Lines()
         configure(settings, None if settings.page_token == "off" else lines.add)
         # Flask's own, which `app.logger` has where it was used before: each line would come twice, once
@@ -116,7 +119,13 @@ class MediaStreams:
         app.extensions["mediastreams"] = self
 
     def open(self, ws: WebSocket) -> Stream:
-        """Return the stream of a route's WebSocket: a context manager, see `Stream`."""
+        """Return the stream of a route's WebSocket: a context manager, see `Stream`.
+
+        Raises `MediaStreamsError` for one of gevent-websocket's own server, which has no limits.
+        """
+        if type(ws) is GeventWebSocket:
+            raise MediaStreamsError(f"`streams.open` needs the server of this project: {HOW_TO_SERVE}")
+        self._start()  # where the server is that of another application, in which this one is mounted
         return Stream(ws, self.settings, self._streams, Lateness(metrics.handled).sample)
 
     def register(self, factory: Factory) -> Factory:
@@ -239,8 +248,7 @@ class MediaStreams:
 
     def _open(self) -> None:
         """Begin what goes on beside the streams, and log what the settings ask for and the machine lacks."""
-        for start in self._starts:
-            start()
+        self._start()
         metrics.room(self.settings.max_streams)
         if self._tunnel and self.state.port:
             self._tunnel.start(self.state.port)
@@ -249,6 +257,12 @@ class MediaStreams:
         folder = self.settings.recordings_dir
         if folder is not None and (why := unusable(folder)):
             logger.warning("RECORDINGS_DIR=%r cannot be used: %s", folder, why)
+
+    def _start(self) -> None:
+        """Start what goes on beside the streams; again it does nothing."""
+        starts, self._starts = self._starts, []
+        for start in starts:
+            start()
 
     def _finish(self, seconds: float) -> None:
         """Wait at most so long for what the consumers still do, but at least for a moment for each step."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.server import run
 
-from mediastreams.config import SettingError, Settings, environment
+from mediastreams.config import SettingError, Settings, checked, environment
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {
@@ -334,6 +334,32 @@ class TestLoad:
         result = run("-c", self.SHOW, cwd=tmp_path)
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
         assert result.stderr.startswith(".env cannot be read: ")
+
+
+class TestChecked:
+    """Settings that a program has made."""
+
+    def test_they_are_read_as_in_the_environment(self):
+        made = {"public_url": "https://a.example/media", "log_level": "debug", "max_streams": "7"}
+        read = {name.upper(): value for name, value in made.items()}
+        assert checked(replace(Settings(), **made)) == Settings.read(read)
+
+    @pytest.mark.parametrize(
+        ("changed", "says"),
+        [
+            ({"max_streams": 0}, "MAX_STREAMS='0' cannot be used: it must be a number from 1 to 1000000"),
+            ({"log_digits": False}, "LOG_DIGITS='False' cannot be used: it must be one of on, off"),
+            ({"page_token": "short"}, "PAGE_TOKEN='(not shown)' cannot be used: it must be 16 to 256"),
+        ],
+    )
+    def test_one_that_cannot_be_used_ends_the_program(self, changed, says):
+        with pytest.raises(SystemExit) as caught:
+            checked(replace(Settings(), **changed))
+        assert str(caught.value).startswith(says)
+
+    @pytest.mark.parametrize("settings", [Settings(), Settings(idle_timeout=0.25, redis_url="redis://a/1")])
+    def test_others_stay_as_they_are(self, settings):
+        assert checked(settings) == checked(checked(settings)) == settings
 
 
 class TestEnvironment:

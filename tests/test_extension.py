@@ -8,6 +8,8 @@ import sys
 
 import pytest
 from flask import Flask
+from support.caller import call
+from support.receiver import receiving, settings
 from support.server import ROOT, SECONDS, environment, run
 from support.streams import FakeConnection, start, warnings
 from websockets.exceptions import InvalidStatus
@@ -15,6 +17,7 @@ from websockets.sync.client import connect
 
 from mediastreams import MediaStreams, Settings
 from mediastreams.protocol.messages import Start, StartMetadata
+from mediastreams.protocol.signature import sign
 
 
 def test_the_application_finds_it():
@@ -68,10 +71,93 @@ def test_settings_that_the_application_changes_are_obeyed(start_server, tmp_path
     server.wait_for(r"refused with 503, 2 streams are live \(MAX_STREAMS\)")
 
 
+def test_a_stream_on_gevent_websockets_own_server_says_what_it_needs(start_server, tmp_path):
+    """As where the tutorial's last lines are kept."""
+    source = (ROOT / "app.py").read_text()
+    place = "    streams.serve()\n"
+    assert place in source
+    tail = (
+        "    from gevent import pywsgi\n"
+        "    from geventwebsocket.handler import WebSocketHandler\n"
+        "    server = pywsgi.WSGIServer(('127.0.0.1', 0), app, handler_class=WebSocketHandler)\n"
+        "    server.start()\n"
+        "    print('Server listening on: http://localhost:' + str(server.server_port), flush=True)\n"
+        "    server.serve_forever()\n"
+    )
+    (tmp_path / "own.py").write_text(source.replace(place, tail))
+    server = start_server("own.py", cwd=tmp_path)
+    with connect(server.url, compression=None, open_timeout=SECONDS):
+        server.wait_for("`streams.open` needs the server of this project: start it with `streams.serve")
+
+
 def test_a_program_may_have_options_of_its_own(start_server, tmp_path):
     source = (ROOT / "app.py").read_text().replace("streams.serve()", "streams.serve([])")
     (tmp_path / "own.py").write_text(source)
     start_server("own.py", "--verbose", cwd=tmp_path)
+
+
+TWO = """
+from dataclasses import replace
+from flask import Flask
+from mediastreams import MediaStreams, Sockets, load
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+apps = {}
+for name, token in (("open", None), ("signed", "0123456789abcdef")):
+    apps[name] = Flask(name)
+    Sockets(apps[name]).add_url_rule("/media", None, lambda ws: ws.send("welcome"))
+    MediaStreams(apps[name], replace(load(), twilio_auth_token=token))
+apps["open"].wsgi_app = DispatcherMiddleware(apps["open"].wsgi_app, {"/signed": apps["signed"]})
+
+if __name__ == "__main__":
+    apps["open"].extensions["mediastreams"].serve()
+"""
+
+
+def test_the_handshakes_of_each_application_are_judged_by_its_own_settings(start_server):
+    server = start_server("-c", TWO)
+    with connect(server.url, compression=None) as ws:
+        assert ws.recv(SECONDS) == "welcome"
+    url = server.url.replace("/media", "/signed/media")
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, compression=None, open_timeout=SECONDS)
+    assert refused.value.response.status_code == 403
+    signature = sign("0123456789abcdef", f"wss{url.removeprefix('ws')}")
+    with connect(url, compression=None, additional_headers={"X-Twilio-Signature": signature}) as ws:
+        assert ws.recv(SECONDS) == "welcome"
+
+
+MOUNTED = """
+from dataclasses import replace
+from flask import Flask
+from mediastreams import MediaStreams, Sockets, load
+from mediastreams.echo import echo
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+inner = Flask("inner")
+Sockets(inner).register_blueprint(echo)
+MediaStreams(inner)
+outer = Flask("outer")
+streams = MediaStreams(outer, replace(load(), call_webhook=None))
+outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": inner})
+
+if __name__ == "__main__":
+    streams.serve()
+"""
+
+
+def test_what_goes_on_beside_the_streams_of_a_mounted_application(start_server, tmp_path):
+    with receiving() as receiver:
+        server = start_server("-c", MOUNTED, **settings(receiver, tmp_path))
+        call(
+            f"ws://127.0.0.1:{server.port}/inner/echo",
+            "--seconds",
+            "0.2",
+            "--parameter",
+            "bidirectional=true",
+        )
+        (account,) = receiver.accounts(1)
+    assert account["ended"] == "stop"
 
 
 class TestTwoStreamsOfACall:

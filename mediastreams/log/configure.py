@@ -19,13 +19,18 @@ def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None
     """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT and LOG_DIGITS say.
 
     `on_written` is called with each record that is written, where it was logged. Where the application has
-    set up the log before, it stays as it is, but for LOG_DIGITS; `on_written` is not called.
+    set up the log before, it stays as it is, but for LOG_DIGITS; `on_written` is not called. Where another
+    `MediaStreams` has, the log stays as well, and `on_written`, a method, is called.
     """
     hide = hide_keys if settings.log_digits == "off" else hide_keys_of_pauses
     if handlers := logging.getLogger().handlers:
         for each in handlers:
             each.addFilter(hide)
-        if not any(isinstance(each, LimitedHandler) for each in handlers):  # another application's
+        others = [each for each in handlers if isinstance(each, LimitedHandler)]  # of another application
+        for other in others:
+            if on_written is not None:
+                other.tell(on_written)
+        if not others:
             _warn_of_no_effect(settings)
         return
     handler = LimitedHandler(on_written)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
+from weakref import WeakMethod
 
 from mediastreams.protocol.messages import Message, Unknown
 from mediastreams.streams.stream import MAX_SHOWN, Stream, current
@@ -77,6 +78,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         """Make the handler. `on_written` is called with each record that it writes, where it was logged."""
         super().__init__()
         self._on_written = on_written
+        self._others: list[WeakMethod[Callable[[logging.LogRecord], None]]] = []
         self._until = 0.0  # monotonic seconds: the end of the minute
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
@@ -90,6 +92,13 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             super().emit(each)
             if self._on_written is not None:
                 self._on_written(each)
+            for other in tuple(self._others):
+                if (on_written := other()) is not None:
+                    on_written(each)
+
+    def tell(self, on_written: Callable[[logging.LogRecord], None]) -> None:
+        """Let another method be called, too, as long as its object lives."""
+        self._others.append(WeakMethod(on_written, self._others.remove))
 
     def close(self) -> None:
         """Write what is counted."""

@@ -111,20 +111,21 @@ def address(document: bytes, where: str, base: str, number: str | None = None) -
     """Return a document whose streams come to the server at `base`, and which dials `number`.
 
     `base` is `wss://host`, or `ws://host` for this machine, and may have a path; behind it comes the path of
-    the `url` and of the `statusCallback` of each `<Stream>`, and that of a `<Redirect>` to a document of the
-    server, with its query. `number` is in E.164; None keeps the document's.
+    the `url` of each `<Stream>`, and with their queries those of its `statusCallback` and of a `<Redirect>`
+    to a document of the server. `number` is in E.164; None keeps the document's.
     Comments are left out. Raises `TwimlError` where the document is not TwiML.
     """
     response = _response(document, where)
+    web = f"http{base.removeprefix('ws')}"
     for stream in response.iter("Stream"):
-        for name, start in (("url", base), ("statusCallback", f"http{base.removeprefix('ws')}")):
-            if url := stream.get(name):
-                stream.set(name, f"{start}/{_path(url).lstrip('/')}")
+        if url := stream.get("url"):
+            stream.set("url", f"{base}/{_path(url).lstrip('/')}")
+        if url := stream.get("statusCallback"):
+            stream.set("statusCallback", f"{web}/{_path(url).lstrip('/')}{_query(url)}")
     for redirect in response.iter("Redirect"):
         url = (redirect.text or "").strip()
         if (path := _path(url)).startswith(DOCUMENTS):
-            query = urlsplit(url).query
-            redirect.text = f"http{base.removeprefix('ws')}{path}{f'?{query}' if query else ''}"
+            redirect.text = f"{web}{path}{_query(url)}"
     for dial in response.iter("Dial"):
         for element in (dial, *dial.iter("Number")):
             if number and (element.text or "").strip():
@@ -209,6 +210,11 @@ def _path(url: str) -> str:
         return urlsplit(url).path
     except ValueError as error:
         raise TwimlError(31923, f'malformed URL "{url}": {error}') from None
+
+
+def _query(url: str) -> str:
+    query = urlsplit(url).query
+    return f"?{query}" if query else ""
 
 
 def _stream(element: ET.Element, *, bidirectional: bool) -> StreamNoun:

@@ -79,7 +79,10 @@ class Worker(GeventWebSocketWorker):  # type: ignore[misc]
         while not hasattr(app, "extensions") and hasattr(app, "app"):
             app = app.app  # what a middleware of Werkzeug wraps
         extensions = getattr(app, "extensions", {})
-        self.state = extensions["mediastreams"].state if "mediastreams" in extensions else ServerState(load())
+        if "mediastreams" in extensions:
+            self.state = extensions["mediastreams"].state
+        else:  # it is hidden by a function around the application, or mounted beneath another one
+            self.state = ServerState.latest or ServerState(load())
         # Above MAX_STREAMS a handshake is still answered (503), and so is /healthz.
         self.worker_connections = self.state.settings.max_streams + 100
         self.state.workers = self.cfg.workers

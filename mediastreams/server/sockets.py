@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask_sockets
 import gevent
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, current_app, request
 from geventwebsocket.exceptions import WebSocketError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Rule, WebsocketMismatch
@@ -24,11 +24,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+HOW_TO_SERVE = (
+    "start it with `streams.serve()` (`python app.py`), or with gunicorn and this project's gunicorn.conf.py"
+)
+
 Function = TypeVar("Function", bound=Callable[..., None])
 
 # The handler puts a callable here: it upgrades the request, or raises a refusal, and runs the
 # function that it is given with the WebSocket, once the application has returned.
 UPGRADE = "mediastreams.upgrade"
+
+# The settings of the application's `MediaStreams`, by which its handshakes are judged: a server may have two
+# applications, each with its own.
+SETTINGS = "mediastreams.settings"
 
 # The level at which the handler logs a request's line; INFO if it is not set, NOTSET where a better line was
 # logged.
@@ -56,8 +64,8 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
         try:
             handler, values = self.ws.url_map.bind_to_environ(environ).match()
         except (NotFound, WebsocketMismatch, MethodNotAllowed) as error:
-            flask = self.app.url_map.bind_to_environ(environ)
-            if flask.test() or (isinstance(error, NotFound) and not flask.websocket):
+            # What is behind may have one at this path: other `Sockets`, the page, a mounted application.
+            if isinstance(error, NotFound) or self.app.url_map.bind_to_environ(environ).test():
                 return self.wsgi_app(environ, start_response)
             return self._refusal(error)(environ, start_response)
         except HTTPException as error:
@@ -66,6 +74,8 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
         def run(websocket: Any) -> None:
             self._run(websocket, handler, values, environ)
 
+        if streams := self.app.extensions.get("mediastreams"):
+            environ[SETTINGS] = streams.settings
         try:
             _upgrade(environ, run)
         except HTTPException as refused:
@@ -89,8 +99,6 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
 
     @staticmethod
     def _refusal(error: HTTPException) -> HTTPException:
-        if isinstance(error, NotFound):
-            return refusal(404, "There is no WebSocket at this path.")
         if isinstance(error, MethodNotAllowed):
             return error
         return refusal(
@@ -100,16 +108,19 @@ class SocketMiddleware(flask_sockets.SocketMiddleware):  # type: ignore[misc]
         )
 
 
+def _refuse_handshake() -> None:
+    """Refuse a handshake that has come as far as Flask, where there is no route for it."""
+    if request.url_rule is None and current_app.url_map.bind_to_environ(request.environ).websocket:
+        raise refusal(404, "There is no WebSocket at this path.")
+
+
 def _upgrade(environ: "WSGIEnvironment", run: Callable[[Any], None]) -> None:
     if websocket := environ.get("wsgi.websocket"):  # gevent-websocket's own handler
         run(websocket)
     elif upgrade := environ.get(UPGRADE):
         upgrade(run)
     else:
-        text = (
-            "This server cannot speak WebSocket: start it with `streams.serve()` (`python app.py`), "
-            "or with gunicorn and this project's gunicorn.conf.py."
-        )
+        text = f"This server cannot speak WebSocket: {HOW_TO_SERVE}."
         # On the console too: that is what a person reads who has started it with `flask run`.
         logger.error(text, extra={"limit": "refusals with 501"})
         raise refusal(501, text)
@@ -121,6 +132,8 @@ class Sockets(flask_sockets.Sockets):  # type: ignore[misc]
     def init_app(self, app: Flask) -> None:
         """Put the routes in front of those of `app`."""
         app.wsgi_app = SocketMiddleware(app.wsgi_app, app, self)  # type: ignore[method-assign]
+        # First: else a handshake for a path without a route would be told to log in, or get a page.
+        app.before_request_funcs.setdefault(None, []).insert(0, _refuse_handshake)
 
     def route(self, rule: str, **options: Any) -> Callable[[Function], Function]:
         """Return a decorator that adds a route, with the options of `werkzeug.routing.Rule`."""
@@ -137,8 +150,16 @@ class Sockets(flask_sockets.Sockets):  # type: ignore[misc]
         self.url_map.add(Rule(rule, endpoint=f, **{"websocket": True, "methods": ["GET"], **options}))
 
     def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
-        """Add the routes of `blueprint`. Flask-Sockets calls a method that Flask 2 has changed."""
+        """Add the routes of `blueprint`, and of the blueprints that are registered on it.
+
+        Flask-Sockets calls a method that Flask 2 has changed.
+        """
         state = blueprint.make_setup_state(self, options, blueprint.name not in self.blueprints)
         self.blueprints[blueprint.name] = blueprint
         for add_route in blueprint.deferred_functions:
             add_route(state)
+        for inner, inner_options in blueprint._blueprints:
+            own = inner_options.get("url_prefix") or inner.url_prefix
+            prefix = "/".join(path.strip("/") for path in (state.url_prefix, own) if path)
+            inner_options = {**inner_options, "url_prefix": f"/{prefix}"}
+            self.register_blueprint(inner, **inner_options)  # type: ignore[arg-type]  # it is one of Flask

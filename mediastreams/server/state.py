@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from mediastreams.config import Settings
 from mediastreams.server import handshake
@@ -10,6 +10,7 @@ from mediastreams.server.connections import Live
 from mediastreams.server.descriptors import make_room
 from mediastreams.server.frames import CloseCode
 from mediastreams.server.handshake import Refusal
+from mediastreams.server.sockets import SETTINGS
 from mediastreams.server.websocket import CLOSE_SECONDS, WebSocket
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class ServerState:
     """The port on which the server listens; 0: it does not yet, or on none."""
     workers: int = 1
     """How many processes serve together, each with a state of its own."""
+    latest: ClassVar["ServerState | None"] = None
+    """The one of this process that was made last; None: none was."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class ServerState:
         self._count_live = count_live
         self._opened = opened
         self._finish = finish
+        ServerState.latest = self
 
     def open(self) -> None:
         """Warn of what the settings leave open, and of what the system does not allow."""
@@ -81,8 +85,8 @@ class ServerState:
 
     def refusal(self, environ: Mapping[str, Any], path: str) -> Refusal | None:
         """Return why a stream's handshake is refused; None if it is accepted."""
-        live = self.live
-        return handshake.check(environ, path, self.settings, live=len(live), draining=live.draining)
+        live, settings = self.live, environ.get(SETTINGS, self.settings)
+        return handshake.check(environ, path, settings, live=len(live), draining=live.draining)
 
     def join(self, websocket: WebSocket) -> None:
         """Count a WebSocket that was opened."""

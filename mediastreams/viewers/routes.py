@@ -65,7 +65,7 @@ class Page(Blueprint):
     """
 
     def __init__(self, access: Access, settings: Settings) -> None:
-        super().__init__("live_page", __name__)
+        super().__init__("mediastreams_page", __name__)
         self._access = access
         self._login_seconds = settings.start_timeout
         folder = settings.recordings_dir

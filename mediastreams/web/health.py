@@ -15,7 +15,7 @@ class Health(Blueprint):
     """The routes `/livez`, `/healthz` and `/metrics`; `count` brings the metrics up to date."""
 
     def __init__(self, state: ServerState, count: Callable[[], None]) -> None:
-        super().__init__("health", __name__)
+        super().__init__("mediastreams_health", __name__)
         self._state = state
         self._count = count
         self.before_request(self._log_quietly)

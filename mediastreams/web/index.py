@@ -19,7 +19,7 @@ class Index(Blueprint):
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__("index", __name__)
+        super().__init__("mediastreams_index", __name__)
         self.settings = settings
         """The settings; the line names their public address."""
         self.before_app_request(self._answer)

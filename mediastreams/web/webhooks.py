@@ -39,7 +39,7 @@ class Webhooks(Blueprint):
 
     def __init__(self, settings: Settings, streams: CallStreams | None = None) -> None:
         """Make them; `streams` tells how those of each call went. None: of none it is known."""
-        super().__init__("webhooks", __name__)
+        super().__init__("mediastreams_webhooks", __name__)
         self.settings = settings
         """The settings; the addresses are those of their public address."""
         self._streams = streams or CallStreams()
@@ -166,16 +166,20 @@ class Webhooks(Blueprint):
             host = self._origin().partition("://")[2]
             origins = [f"https://{host}", f"http://{host}"]
         query = request.query_string.decode("latin-1")
-        path = quote(request.path, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
+        path = _quoted(request.path) + (f"?{query}" if query else "")
         return [url for origin in origins for url in signature.webhook_urls(origin + path)]
 
     def _origin(self) -> str:
-        """Return the scheme and host of the request, as `https://host` or `http://host`."""
+        """Return the scheme and host of the request, as `https://host` or `http://host`.
+
+        Behind it comes the path beneath which the application is mounted, if there is one.
+        """
         host = request.headers.get("Host", "")
         if not _HOST.fullmatch(host):
             raise self._refuse(400, "malformed", "The Host is no host.")
         forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
-        return f"{'https' if 'https' in (forwarded, request.scheme) else 'http'}://{host}"
+        scheme = "https" if "https" in (forwarded, request.scheme) else "http"
+        return f"{scheme}://{host}{_quoted(request.root_path)}"
 
     @staticmethod
     def _refuse(status: int, reason: str, text: str, why: str = "") -> HTTPException:
@@ -198,6 +202,10 @@ def _documents() -> dict[str, Path]:
     folders = (own, Path(current_app.root_path, "twiml"))
     paths = {path.stem: path for folder in folders for path in folder.glob("*.xml")}
     return dict(sorted(paths.items()))
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=~")
 
 
 def _shown(text: str) -> str:

@@ -73,6 +73,27 @@ logging.getLogger("own").warning("a line")
             "own: a line",
         ]
 
+    def test_another_media_streams_is_told_too(self):
+        """As where an application factory is called twice, or a server has two applications."""
+        program = """
+import logging
+from mediastreams import Settings
+from mediastreams.log.configure import configure
+
+class Page:
+    def __init__(self, name):
+        self.name = name
+    def add(self, record):
+        print(self.name, record.getMessage())
+
+pages = [Page(name) for name in "abc"]
+for page in pages:
+    configure(Settings(), page.add)
+del page, pages[1]
+logging.getLogger("own").warning("a line")
+"""
+        assert run("-c", program).stdout.splitlines() == ["a a line", "c a line"]
+
     def test_another_media_streams_is_not_meant(self):
         (line,) = self.logged("", {"log_format": "json"}, {"log_format": "json"})
         assert json.loads(line)["message"] == "a line"

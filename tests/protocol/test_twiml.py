@@ -216,6 +216,12 @@ class TestAddress:
         start = self.address(document(f'<Stream url="{url}"/><Play url="{url}"/>'))[0]
         assert [each.attrib for each in start] == [{"url": "wss://example.com/X/a/"}, {"url": url}]
 
+    def test_the_query_of_a_status_callback_stays(self):
+        url = "https://a/calls/status?tenant=5&amp;b=%20"
+        text = document(f'<Stream url="wss://a/media" statusCallback="{url}"/>')
+        stream = self.address(text, "wss://b/c")[0][0]
+        assert stream.get("statusCallback") == "https://b/c/calls/status?tenant=5&b=%20"
+
     def test_this_machine_has_no_tls(self):
         stream = self.address(
             document('<Stream url="wss://a/media" statusCallback="https://a/stream-status"/>'), "ws://b:5000"

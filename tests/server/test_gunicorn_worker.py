@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.callers import Callers
 from support.server import ROOT, SECONDS, Server, environment, run, run_caller, wait_until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -76,6 +76,43 @@ def test_what_wraps_the_application_does_not_hide_it(tmp_path):
             urllib.request.urlopen(f"http://{address}/healthz") as answer,
         ):
             assert json.load(answer) == {"status": "ok", "streams": 1}
+    finally:
+        server.stop()
+
+
+WRAPPED = {
+    "a function": "def app(environ, start_response):\n    return program.app(environ, start_response)\n",
+    "another application": (
+        "from flask import Flask\n"
+        "from werkzeug.middleware.dispatcher import DispatcherMiddleware\n"
+        "app = Flask('outer')\n"
+        "app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {'/calls': program.app})\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRAPPED)
+def test_what_hides_the_application(tmp_path, what):
+    """Its settings are obeyed, and what it begins at the start is begun."""
+    source = (ROOT / "app.py").read_text()
+    place = "streams = MediaStreams(app)\n"
+    assert place in source
+    changed = (
+        "from dataclasses import replace\nfrom mediastreams import load\n"
+        "streams = MediaStreams(app, replace(load(), max_streams=1, recordings_dir='/dev/null/none'))\n"
+    )
+    (tmp_path / "program.py").write_text(source.replace(place, changed))
+    (tmp_path / "wrapped.py").write_text(f"import program\n{WRAPPED[what]}")
+    (tmp_path / "gunicorn.conf.py").write_text((ROOT / "gunicorn.conf.py").read_text())
+    environ = {**environment(), "HTTP_SERVER_PORT": "0", "PYTHONPATH": str(ROOT)}
+    server = Server([sys.executable, "-m", "gunicorn", "wrapped:app"], tmp_path, environ)
+    try:
+        server.wait_until_it_listens()
+        server.wait_for("RECORDINGS_DIR='/dev/null/none' cannot be used")
+        url = f"ws://127.0.0.1:{server.port}{'/calls' if what != 'a function' else ''}/media"
+        with connect(url, compression=None), pytest.raises(InvalidStatus) as refused:
+            connect(url, compression=None)
+        assert refused.value.response.status_code == 503
     finally:
         server.stop()
 

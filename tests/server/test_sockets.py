@@ -58,6 +58,11 @@ blueprint = Blueprint("lines", __name__)
 def line(ws, name):
     ws.send(name)
 
+inner = Blueprint("inner", __name__, url_prefix="/inner/")
+inner.add_url_rule("/<name>", view_func=line)
+blueprint.register_blueprint(inner)
+blueprint.register_blueprint(inner, url_prefix="/other", name="other")
+
 sockets.register_blueprint(blueprint, url_prefix="/v1")
 
 if __name__ == "__main__":
@@ -102,8 +107,9 @@ def test_options_are_passed_on(open_socket):
             assert ws.recv(SECONDS) == f"3/7 {path}"
 
 
-def test_a_blueprint(open_socket):
-    with open_socket("/v1/lines/a") as ws:
+@pytest.mark.parametrize("path", ["/v1/lines/a", "/v1/inner/a", "/v1/other/a"])
+def test_a_blueprint_and_those_in_it(open_socket, path):
+    with open_socket(path) as ws:
         assert ws.recv(SECONDS) == "a"
 
 
@@ -111,6 +117,46 @@ def test_a_page_and_a_socket_may_share_a_path(server, open_socket):
     assert request(server, "GET", "/both")[1] == "the page"
     with open_socket("/both") as ws:
         assert ws.recv(SECONDS) == "the socket"
+
+
+SEVERAL = """
+from flask import Flask
+from mediastreams import MediaStreams, Sockets
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+def say(name):
+    return lambda ws: ws.send(name)
+
+inner = Flask("inner")
+Sockets(inner).add_url_rule("/inner", None, say("inner"))
+app = Flask("outer")
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/mounted": inner})
+Sockets(app).add_url_rule("/one", None, say("one"))
+streams = MediaStreams(app)
+Sockets(app).add_url_rule("/two", None, say("two"))
+app.before_request(lambda: ("log in first", 401))
+
+if __name__ == "__main__":
+    streams.serve()
+"""
+
+
+def test_other_sockets_and_applications_behind_them(start_server):
+    server = start_server("-c", SEVERAL)
+    for path, name in (("/one", "one"), ("/two", "two"), ("/mounted/inner", "inner")):
+        with connect(f"ws://127.0.0.1:{server.port}{path}", compression=None) as ws:
+            assert ws.recv(SECONDS) == name
+    answers = {}
+    for path in ("/page/live", "/nope", "/mounted/nope", "/"):
+        with pytest.raises(InvalidStatus) as caught:
+            connect(f"ws://127.0.0.1:{server.port}{path}", compression=None, open_timeout=SECONDS)
+        answers[path] = caught.value.response.body.decode()
+    nothing = "There is no WebSocket at this path.\n"
+    assert answers == {
+        "/page/live": "Log in at / first.\n",  # the page's own
+        **dict.fromkeys(("/nope", "/mounted/nope", "/"), nothing),
+    }
+    assert request(server, "GET", "/nope")[1] == "log in first"
 
 
 def test_a_plain_get_is_told_to_upgrade(server):

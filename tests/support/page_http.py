@@ -62,7 +62,7 @@ def log_in(port, token=TOKEN, **headers):
 
 def token_of(server):
     """Return the token that a server has shown at its start."""
-    return server.wait_for(r"Watch the calls at http://[^/]+/#(\S+)$")[1]
+    return server.wait_for(r"Watch the calls at http://[^/]+/(?:page/)?#(\S+)$")[1]
 
 
 def is_form(answer):

@@ -229,8 +229,9 @@ class TestInAnApplication:
         app.before_request(lambda: ("log in first", 401))
         assert client.get("/").status_code == client.get("/page/").status_code == 401
 
-    def test_a_blueprint_named_page(self, app, client):
-        app.register_blueprint(Blueprint("page", "page"))
+    @pytest.mark.parametrize("name", ["page", "live_page", "health", "index", "webhooks"])
+    def test_a_blueprint_of_any_name(self, app, client, name):
+        app.register_blueprint(Blueprint(name, name))
 
     def test_two_applications(self):
         """Each has a page of its own; the one's token is not the other's."""
@@ -498,9 +499,20 @@ class TestGunicorn:
         assert self.ask_both(server, cookie) == [200, 200]
         assert server.stop().count("Watch the calls at") == 1
 
+    def test_the_address_is_the_pages_where_the_application_has_a_page_of_its_own(self, start, tmp_path):
+        source = (ROOT / "app.py").read_text()
+        place = '@sockets.route("/media")'
+        own = f'app.add_url_rule("/", view_func=lambda: "mine")\n\n\n{place}'
+        (tmp_path / "app.py").write_text(source.replace(place, own))
+        (tmp_path / "gunicorn.conf.py").write_text((ROOT / "gunicorn.conf.py").read_text())
+        server = start(cwd=tmp_path)
+        path = server.wait_for(r"Watch the calls at http://[^/]+(/[^#]*)#")[1]
+        assert is_form(ask(server.port, path))
+
     def test_a_token_of_the_settings_is_not_shown(self, start):
         server = start(PAGE_TOKEN=TOKEN)
-        server.wait_for(rf"Watch the calls at http://localhost:{server.port}/ \(log in with PAGE_TOKEN\)$")
+        address = f"http://localhost:{server.port}/page/"
+        server.wait_for(rf"Watch the calls at {address} \(log in with PAGE_TOKEN\)$")
         assert log_in(server.port)
         assert TOKEN not in server.stop()
 
@@ -512,5 +524,7 @@ class TestGunicorn:
 
     def test_a_log_as_json_has_no_token(self, start):
         server = start(LOG_FORMAT="json")
-        server.wait_for(r"Watch the calls at http://localhost:\d+/ \(set PAGE_TOKEN: a log has no token\)")
+        server.wait_for(
+            r"Watch the calls at http://localhost:\d+/page/ \(set PAGE_TOKEN: a log has no token\)"
+        )
         assert "#" not in server.stop()

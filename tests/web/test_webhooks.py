@@ -366,6 +366,24 @@ class TestWhoseDocuments:
         assert answer.status_code == 404
         assert "there are: both-tracks, connect-stream, mine, named-with-parameters," in answer.text
 
+    def test_beneath_a_path(self, tmp_path):
+        """As Werkzeug's `DispatcherMiddleware` mounts it; Twilio signs the whole address."""
+        app = Flask("elsewhere", root_path=str(tmp_path))
+        app.register_blueprint(Webhooks(Settings(twilio_auth_token=TOKEN)))
+        signature = RequestValidator(TOKEN).compute_signature(
+            "https://localhost/c%20d/twiml/start-stream", {}
+        )
+        answer = app.test_client().get(
+            "/twiml/start-stream",
+            base_url="https://localhost/c d",
+            headers={"X-Twilio-Signature": signature},
+        )
+        assert answer.status_code == 200
+        assert stream_of(answer.text) == {
+            "url": "wss://localhost/c%20d/media",
+            "statusCallback": "https://localhost/c%20d/stream-status",
+        }
+
     def test_who_calls_is_filled_in(self, client):
         answer = client.post("/twiml/named-with-parameters", data={"From": "+15550100001"})
         assert '<Parameter name="From" value="+15550100001" />' in answer.text
