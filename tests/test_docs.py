@@ -8,6 +8,7 @@ from support.markdown import Document
 from support.server import ROOT, run_caller
 
 from mediastreams.caller import SAMPLE, sound_file
+from mediastreams.web.metrics import ENDINGS
 
 DOCUMENTS = [
     Document(path)
@@ -133,6 +134,12 @@ def test_what_is_named_in_the_project_is_there(document):
     named = re.findall(r"`((?:mediastreams|tests|twiml|bench|docs)/[\w./-]*)`", document.text)
     missing = [name for name in named if not (ROOT / name).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, "server lost"])
+def test_each_ending_of_a_stream_is_named(ending):
+    text = (ROOT / "docs" / "consumers.md").read_text(encoding="utf-8")
+    assert re.search(rf"`{ending}(?: \d+)?`", text)
 
 
 def test_audio_of_ones_own_is_heard(start_server, tmp_path):

@@ -8,8 +8,8 @@ position 160.
 - A chunk that is 10 ms or more ahead leaves a gap of that length.
 - A chunk that is 10 ms or more behind fills what is still a gap there, and continues the track where it
   reaches past the end. On overlap the earlier audio is kept.
-- A timestamp more than an hour off is implausible: the chunk is appended instead. So is one with which all
-  gaps together would be longer than an hour plus the time that has passed.
+- A timestamp more than an hour off is implausible, unless that much time has passed: the chunk is appended
+  instead. So is one with which all gaps together would be longer than an hour plus the time that has passed.
 
 Small steps may add up: a track may lag behind its timestamps by up to 1 %. From there on chunks overlap.
 """
@@ -89,11 +89,13 @@ class TrackTimeline:
         self._shift: int = beside._shift if beside else 0  # from a timestamp's position to the assumed one
         due = position = timestamp * rate // 1000 + self._shift
         if beside:
-            if abs(due - beside._due) > _IMPLAUSIBLE * rate:  # as `add` will find, too
+            if abs(due - beside._due) > _IMPLAUSIBLE * rate:  # `add` finds whether it is plausible
                 due = beside._due
             position = due + beside.end - beside._due  # it lags as much
         self._due: int = due  # where the next chunk is due by its timestamp; `end` is where it is put
         self._began: float = beside._began if beside else time.monotonic()
+        # Where the stream's audio begins: from there on it drifts.
+        self._begin: int = beside._begin if beside else position
         self.first: int = position
         self.end: int = position
         self.gaps = []
@@ -135,12 +137,14 @@ class TrackTimeline:
         """Return whether what small steps have added up to is still no gap and no overlap."""
         if step >= 0:
             return lag > -self._max_drift
-        return lag < self._max_drift + (self.end - self.first) // 100
+        return lag < self._max_drift + (self.end - self._begin) // 100
 
     def _is_implausible(self, step: int, gap: int) -> bool:
         passed = int((time.monotonic() - self._began) * self._rate)
         most = _IMPLAUSIBLE * self._rate
-        return abs(step) > most or self.missing + gap > most + passed
+        if step > most:  # a track may have been silent for hours
+            return self.end + gap - self._begin > most + passed
+        return step < -most or self.missing + gap > most + passed
 
     def _samples(self, ms: int) -> int:
         return ms * self._rate // 1000

@@ -63,6 +63,7 @@ class WavFile:
         self._rate = rate
         self._starts = [0] * channels  # the position of each channel's audio that is not written yet
         self._gathered = [bytearray() for _ in range(channels)]
+        self._apart: list[tuple[int, int, bytes]] = []  # pieces from before there was an origin
         if after is None:
             self._create()
         else:
@@ -78,14 +79,18 @@ class WavFile:
         """Put audio of one channel (0 is the left one) at a position."""
         gathered = self._gathered[channel]
         if position != self._starts[channel] + len(gathered) or len(gathered) >= self._rate:
-            if gathered:
+            if gathered and self.origin is None and len(gathered) < self._rate:
+                # What comes next may lie before it, and the file begins with the first of all.
+                self._apart.append((channel, self._starts[channel], bytes(gathered)))
+                gathered.clear()
+            elif gathered:
                 self.flush()
             self._starts[channel] = position
         gathered += mulaw
 
     def unwritten(self) -> list[tuple[int, int, bytes]]:
         """Return what was put and is not written yet, each channel's with its position."""
-        return [
+        return self._apart + [
             (channel, start, bytes(gathered))
             for channel, (start, gathered) in enumerate(zip(self._starts, self._gathered, strict=True))
             if gathered
@@ -94,6 +99,7 @@ class WavFile:
     def flush(self) -> None:
         """Write what was put. What is before the first sample of the file is left out."""
         pieces = self.unwritten()
+        self._apart = []
         for channel, start, mulaw in pieces:
             self._starts[channel] = start + len(mulaw)
             self._gathered[channel].clear()

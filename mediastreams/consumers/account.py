@@ -130,7 +130,7 @@ class Account:
         """
         if self._stream.is_left_out(transcript):
             return
-        before = self.before / self._stream.rate
+        before = self._before() / self._stream.rate
         start, end = (round(max(at - before, 0.0), 3) for at in (transcript.start, transcript.end))
         self.transcripts.append(replace(transcript, start=start, end=end))
 
@@ -178,14 +178,14 @@ class Account:
             "paused": [
                 {"from": self._seconds(begin), "to": None if end is None else self._seconds(end)}
                 for begin, end in stream.pauses.all
-                if not self.continues or end is None or end > self.begin
+                if end is None or end > self.begin
             ],
             "messages": {name: getattr(stream, name) for name in ("received", "lost", "late", "bad")},
             "media": {name: self._media(track) for name, track in tracks.items()},
             "lost": [
                 {"sequenceNumber": numbers.start, "messages": len(numbers), "at": self._seconds(position)}
                 for numbers, position in stream.losses
-                if not self.continues or position >= self.begin
+                if position >= self.begin or not (position or self.continues)  # 0: before any audio
             ],
             "dtmf": [{"digit": digit, "at": self._seconds(position)} for digit, position in self._dtmf],
             "marks": [{"name": name, "at": self._seconds(position)} for name, position in self._marks],
@@ -195,14 +195,23 @@ class Account:
             ],
         }
 
+    def _before(self) -> int:
+        """Return how many samples of the stream come before this recording, as far as is known.
+
+        Those of parts before, what came too late for the file, and what a worker that came late did not get.
+        """
+        first = min((track.first for track in self._timelines().values()), default=None)
+        begin, wav = self.begin, self._files.wav
+        if wav and wav.origin is None:
+            begin = min((position for _, position, _ in wav.unwritten()), default=0)
+        return self.before if first is None else max(begin - first, 0)
+
     def _media(self, track: TrackTimeline) -> dict[str, Any]:
         counts: dict[str, Any] = {"chunks": track.chunks, "bytes": track.bytes}
         if not self._stream.media_format.is_decodable:
             return counts
-        gaps = list(track.gaps)
-        if self.continues:
-            gaps = [gap for gap in (range(max(gap.start, self.begin), gap.stop) for gap in gaps) if gap]
-        shown = [{"at": self._seconds(gap.start), "duration": self._rounded(len(gap))} for gap in gaps]
+        gaps = (range(max(gap.start, self.begin), gap.stop) for gap in list(track.gaps))
+        shown = [{"at": self._seconds(gap.start), "duration": self._rounded(len(gap))} for gap in gaps if gap]
         return {**counts, "missing": self._rounded(track.missing), "gaps": shown}
 
     def _timelines(self) -> dict[Track, TrackTimeline]:

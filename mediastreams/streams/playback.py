@@ -91,8 +91,9 @@ class Playback:
             raise SendError("media must be mu-law without a file's header, which Twilio plays as noise")
         if not payload:
             return
-        self._send(SendMedia(self._stream_sid, SendMediaMetadata(payload)).to_json())
+        # Before it is sent: meanwhile another greenlet may send a mark or `clear`, which come behind it.
         self._played_at = max(self._played_at, time.monotonic()) + len(payload) / self._format.sample_rate
+        self._send(SendMedia(self._stream_sid, SendMediaMetadata(payload)).to_json())
 
     def mark(self, name: str) -> SentMark:
         """Ask Twilio to return a mark of this name when the audio sent before it was played or cleared.

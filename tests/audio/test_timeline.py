@@ -129,6 +129,15 @@ class TestTwoTracks:
         outbound = TrackTimeline(int(30_000 * 19.97), beside=inbound)
         assert outbound.add(int(30_000 * 19.97), 160) == pytest.approx(inbound.end, abs=8)
 
+    def test_one_that_begins_later_may_lag_as_much(self):
+        """It is not cut until it has caught up, which would part it from the other one."""
+        inbound, _ = track_of(*(int(n * 19.97) for n in range(30_000)))
+        outbound = TrackTimeline(int(30_000 * 19.97), beside=inbound)
+        for n in range(30_000, 60_000):
+            left = inbound.add(int(n * 19.97), 160)
+            assert abs(outbound.add(int(n * 19.97), 160) - left) <= 8
+            assert outbound.discontinuity is None
+
     @pytest.mark.parametrize("timestamp", [10 * HOUR, 2**63 - 1])
     def test_an_implausible_beginning(self, timestamp):
         inbound, _ = track_of(0, 20, 40)
@@ -208,6 +217,25 @@ class TestImplausible:
     def test_many_that_are_less_cannot_fill_a_disk(self):
         track, _ = track_of(*(n * HOUR // 2 for n in range(1000)))
         assert track.end <= (HOUR + 60_000) * 8
+
+    def test_just_an_hour_back_is_late(self):
+        track, places = track_of(HOUR, 20)
+        assert (places[-1], track.discontinuity) == (160, Discontinuity(-HOUR, filled=[range(160, 320)]))
+
+    @pytest.mark.parametrize("ahead", [HOUR - 1000, HOUR, HOUR + 1000])
+    def test_a_track_that_was_silent_for_hours(self, monkeypatch, ahead):
+        """It goes on where it belongs, up to an hour ahead of the time that has passed."""
+        now, begin = [1000.0], 5 * HOUR
+        monkeypatch.setattr(timeline.time, "monotonic", lambda: now[0])
+        inbound, _ = track_of(begin, begin + 20)
+        outbound = TrackTimeline(begin, beside=inbound)
+        outbound.add(begin, 160)
+        now[0] += 3 * HOUR / 1000
+        again = begin + 3 * HOUR + ahead
+        beside = TrackTimeline(again, beside=inbound)
+        positions = [track.add(again, 160) for track in (outbound, beside)]
+        assert outbound.discontinuity.is_implausible == (ahead > HOUR)
+        assert positions == ([begin * 8 + 160, begin * 8 + 320] if ahead > HOUR else [again * 8, again * 8])
 
 
 class TestPositionMap:

@@ -183,6 +183,18 @@ class TestAudio:
         wav.close()
         assert channels_of(path) == [b"\x01" * 100 + mulaw.SILENCE * 100 + b"\x03" * 100 + b"\x02" * 100]
 
+    def test_it_begins_with_the_first_of_all_that_was_put(self, new, path):
+        """Also where others came before it, and none follows on the last one."""
+        wav = new(2)
+        wav.put(0, 160, b"\x02" * 160)
+        wav.put(0, 0, b"\x01" * 160)
+        wav.put(0, 480, b"\x03" * 160)
+        wav.put(1, -40, b"\x04" * 40)
+        assert [position for _, position, _ in wav.unwritten()] == [160, 0, 480, -40]
+        wav.close()
+        left = mulaw.SILENCE * 40 + b"\x01" * 160 + b"\x02" * 160 + mulaw.SILENCE * 160 + b"\x03" * 160
+        assert channels_of(path) == [left, b"\x04" * 40 + mulaw.SILENCE * 640]
+
     def test_channels_far_apart(self, new, path):
         wav = new(2)
         wav.put(0, 0, b"\x01" * 100)

@@ -37,6 +37,7 @@ from mediastreams.protocol.messages import (
     StopMetadata,
 )
 from mediastreams.streams.stream import Stream
+from mediastreams.streams.transcript import Transcript
 
 FIRST = 155  # ms
 
@@ -191,6 +192,15 @@ class TestAudio:
         assert channels_of(path) == [plain(call.audio("inbound"))]
         assert metadata_of(folder)["media"]["inbound"]["gaps"] == []
 
+    def test_a_first_message_that_comes_late(self, recorder, folder):
+        call = Sender("inbound")
+        messages = [call.start(), *call.chunks(0, 50), call.stop()]
+        messages[1:3] = messages[2], messages[1]
+        say(recorder, messages)
+        (path,) = folder.glob("*.wav")
+        assert channels_of(path) == [plain(call.audio("inbound"))]
+        assert metadata_of(folder)["duration"] == 1.0
+
     @pytest.mark.parametrize("timestamp", [2**63 - 1, 2 * 3600_000, 10**15])
     def test_an_implausible_timestamp_is_logged_and_fills_no_disk(self, recorder, folder, timestamp):
         call = Sender("inbound")
@@ -232,6 +242,21 @@ class TestAudio:
         assert [record.getMessage() for record in caplog.records] == [
             f"Stream {SID}: audio of outbound from before the recording began is left out"
         ]
+
+    def test_what_is_from_before_the_beginning_has_no_gap_in_the_file(self, tmp_path):
+        stream = Stream(FakeConnection(), Settings())
+        stream.receive(start().to_json())
+        recording = Recording(stream, str(tmp_path))
+        recording.start(stream.start)
+        for n, timestamp in enumerate([*range(1000, 1200, 20), 500]):
+            stream.receive(media(2 + n, timestamp).to_json())
+            hand_over(recording, media(2 + n, timestamp))
+            recording.flush()
+        recording.transcript(Transcript("inbound", "Hello", True, 0.6, 0.7))  # since the chunk at 500 ms
+        recording.stop()
+        metadata = metadata_of(tmp_path)
+        assert (metadata["duration"], metadata["media"]["inbound"]["gaps"]) == (0.2, [])
+        assert [(text["start"], text["end"]) for text in metadata["transcripts"]] == [(0.1, 0.2)]
 
     def test_one_that_goes_back_is_named(self, recorder, folder):
         call = Sender("inbound")

@@ -17,6 +17,7 @@ from support.takeover import NAME, RAW, Call, Worker, files, key, mark, record, 
 
 from mediastreams.audio import files as audio_files
 from mediastreams.audio.wav import HEADER_SIZE
+from mediastreams.streams.pauses import Pauses
 
 FOUND = f"Stream {SID}: "
 
@@ -659,6 +660,31 @@ class TestCheckpoint:
         Worker(call, folder, None).finish(*call.entries)
         assert account(folder, f"{NAME}-2")["duration"] == 1.0
         assert account(folder, f"{NAME}-2")["continues"] is None
+
+    def test_one_that_begins_in_the_middle_tells_its_own_times(self, folder):
+        """Redis may not have the beginning of a call any more; the times of texts count from there."""
+        call = Call("inbound")
+        call.say(1000, 81_000)
+        call.say(81_000, 81_400)
+        call.say(81_400, 81_600, text("before", 9.0, 10.5))  # less than 0.1 s, which is not written yet
+        call.say(81_600, 97_000, text("Hello", 11.0, 11.5))
+        call.end()
+        worker = Worker(call, folder)
+        worker.take(*call.entries[1:4])
+        worker.stream.pauses = Pauses([(2000, 3000), (80_000, 81_800)])
+        worker.stream._losses = [(range(1, 2), 0), (range(5, 6), 9000), (range(7, 8), 97_000)]
+        worker.stream.tracks["inbound"].gaps = [range(2000, 9000), range(80_000, 81_800)]
+        worker.finish(call.entries[4])
+        told = account(folder)
+        assert told["transcripts"] == [
+            {"track": "inbound", "text": "before", "start": 0.0, "end": 0.5},
+            {"track": "inbound", "text": "Hello", "start": 1.0, "end": 1.5},
+        ]
+        assert "00:00:01.000 --> 00:00:01.500" in (folder / f"{NAME}.vtt").read_text()
+        assert told["duration"] == 2.0
+        assert told["media"]["inbound"]["gaps"] == [{"at": 0.0, "duration": 0.1}]
+        assert told["paused"] == [{"from": 0.0, "to": 0.1}]
+        assert [(loss["sequenceNumber"], loss["at"]) for loss in told["lost"]] == [(1, 0.0), (7, 2.0)]
 
     @pytest.mark.parametrize("state", [7, {}, {"number": [1, 1]}, {"number": ["../x", 1]}])
     def test_one_that_cannot_be_read(self, folder, caplog, state):

@@ -133,6 +133,19 @@ class TestSeconds:
         stream_playback.clear()
         assert stream_playback.seconds == 0
 
+    def test_what_is_cleared_while_it_is_sent(self, clock):
+        """`send` waits where the network is slow; what another greenlet sends meanwhile comes behind."""
+        waiting = []
+
+        def send(message):
+            if waiting:
+                waiting.pop()()
+
+        playback = Playback(SID, send)
+        waiting.append(lambda: waiting.append(playback.clear) or playback.mark("one"))
+        playback.media(bytes(8000))
+        assert (playback.seconds, playback.returned("one").outcome) == (0, "cleared")
+
 
 class TestMarks:
     def test_played(self, stream_playback, clock):

@@ -32,11 +32,26 @@ def test_webvtt_in_the_order_of_time():
     )
 
 
-@pytest.mark.parametrize("text", ["a\n\nb", "a --> b", "\x1b[2J"])
+@pytest.mark.parametrize("text", ["a\n\nb", "a --> b", "\x1b[2J", "a\r\u2028\x85b"])
 def test_no_text_makes_a_cue_of_its_own(text):
     lines = webvtt([transcript(text, 0, 1)]).split("\n")
     assert len(lines) == 5
     assert sum("-->" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u306f\u3044\u3000\u305d\u3046",
+        "oui\xa0!",
+        5000 * "a",
+    ],
+    ids=["Persian", "Japanese", "French", "long"],
+)
+def test_words_stay_as_they_are_written(text):
+    """Joiners, and the spaces of other scripts, are part of a text; nothing of it is cut."""
+    assert webvtt([transcript(text, 0, 1)]).endswith(f"\n<v caller>{text}\n")
 
 
 @given(st.integers(0, 400_000_000), st.integers(0, 4_000_000))
