@@ -9,6 +9,9 @@ from base64 import b64encode
 from io import TextIOWrapper
 
 _MAX_SHOWN = 4096
+# Python takes them for not printable. French has the first two before a colon, Japanese the third between
+# words; Persian words have the joiners in them, those of Indian languages and emojis as well.
+_OF_WORDS = frozenset("\u00a0\u202f\u3000\u200c\u200d")
 
 
 def printable(text: str) -> str:
@@ -19,9 +22,21 @@ def printable(text: str) -> str:
     """
     if len(text) > _MAX_SHOWN:
         text = f"{text[:_MAX_SHOWN]}... ({len(text)} characters)"
+    return _escaped(text, frozenset())
+
+
+def legible(text: str) -> str:
+    """Return `text` on one line as `printable` does, but whole, and with the spaces and joiners of words.
+
+    For pages and subtitles; a terminal does not show where these are.
+    """
+    return _escaped(text, _OF_WORDS)
+
+
+def _escaped(text: str, kept: frozenset[str]) -> str:
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if c.isprintable() or c in kept else f"\\u{ord(c):04x}" for c in text)
 
 
 def elide(payload: bytes) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediastreams.text import command, elide, printable
+from mediastreams.text import command, elide, legible, printable
 
 
 class TestPrintable:
@@ -29,6 +29,27 @@ class TestPrintable:
     def test_long_text_is_cut(self):
         assert printable("x" * 4096) == "x" * 4096
         assert printable("x" * 4097) == "x" * 4096 + "... (4097 characters)"
+
+
+# Persian, Hindi, an emoji; French as many write it; a Japanese name.
+WORDS = [
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "\u0915\u094d\u200d\u0937",
+    "\U0001f468\u200d\U0001f467",
+    "Vous\u00a0: allô\u202f?",
+    "\u5c71\u7530\u3000\u592a\u90ce",
+]
+
+
+class TestLegible:
+    @pytest.mark.parametrize("text", WORDS, ids=ascii)
+    def test_words_stay_as_they_are(self, text):
+        assert legible(text) == text
+        assert legible(f"{text}\n{text}") == rf"{text}\u000a{text}"
+
+    @given(st.text(st.characters()))
+    def test_all_else_is_as_it_is_for_a_log(self, text):
+        assert printable(legible(text)) == printable(text)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 Source: https://www.w3.org/TR/webvtt1/
 """
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mediastreams.protocol.messages import Track
+from mediastreams.text import legible
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,10 @@ def webvtt(transcripts: Iterable[Transcript]) -> str:
     """Return the transcripts as a WebVTT file, a cue for each, its speaker as the voice."""
     cues = ["WEBVTT\n"]
     for transcript in sorted(transcripts, key=lambda transcript: transcript.start):
-        text = _line(transcript.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        text = legible(transcript.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         end = max(transcript.end, transcript.start + 0.001)  # a cue must not end where it begins
         cues.append(f"{_time(transcript.start)} --> {_time(end)}\n<v {transcript.speaker}>{text}\n")
     return "\n".join(cues)
-
-
-def _line(text: str) -> str:
-    r"""Return a text as one line: each line break, and each code that controls a terminal, as \uXXXX.
-
-    Spaces and joiners stay, which are no printable characters, but belong to words: Persian is written with
-    U+200C, Japanese with U+3000.
-    """
-    return "".join(
-        c if c.isprintable() or unicodedata.category(c) in ("Zs", "Cf") else f"\\u{ord(c):04x}" for c in text
-    )
 
 
 def _time(seconds: float) -> str:

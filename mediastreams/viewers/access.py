@@ -6,12 +6,14 @@ site whose name suddenly resolves to 127.0.0.1 (DNS rebinding) is the same origi
 because SameSite ignores ports, and another program's page on this machine is the same site.
 """
 
+import contextlib
 import hashlib
 import hmac
 import re
 import time
 from collections import deque
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,7 +56,8 @@ class Access:
     def address_refusal(self, environ: Mapping[str, Any]) -> Refusal | None:
         """Return why a request is refused whoever sends it: for its Host or its Origin. None: it is not."""
         host = _host(environ)
-        if _name(host) not in self._names():
+        name = _name(host)
+        if not name or name not in self._names():  # PUBLIC_URL may have none, too
             text = (
                 "The page is not shown at this address. Open it at localhost, or set PUBLIC_URL or "
                 "HTTP_SERVER_HOST to this address."
@@ -103,13 +106,18 @@ class Access:
 
     def _is_signed(self, value: str, origin: str) -> bool:
         try:
-            return self._signer.unsign(value, max_age=COOKIE_SECONDS) == origin.encode()
+            signed, at = self._signer.unsign(value, return_timestamp=True)
         except itsdangerous.BadData:
             return False
+        # Not `max_age`: the clock of the server that signed it may be a little ahead of this one's.
+        age = self._signer.get_timestamp() - at.timestamp()
+        return signed == origin.encode() and abs(age) <= COOKIE_SECONDS
 
     def _names(self) -> set[str]:
         """Return the hosts at which the page is shown, without ports, in lower case."""
         own = self.settings.http_server_host.lower().partition("%")[0]
+        with contextlib.suppress(ValueError):  # it is a name
+            own = str(ip_address(own))  # as browsers write it: an IPv6 address without the zeros in it
         names = {"localhost", "127.0.0.1", "[::1]", f"[{own}]" if ":" in own else own}
         if origin := self._public_origin():
             names.add(_name(origin.partition("://")[2]))

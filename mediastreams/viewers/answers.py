@@ -141,14 +141,15 @@ class Answers:
 
     def _take(self) -> list[bytes]:
         """Take all that waits: texts first, so that what is made now is newer than all of them."""
+        wanted, self._details = self._details, set()
+        # Before the texts are taken: what they have is told as a text as well.
+        details = [encode_message(self._calls.detail(id) or Detail(id, [], [], [], [])) for id in wanted]
         messages: list[Any] = self._texts
         self._texts, self._text_bytes = [], 0
         if self._snapshot_is_wanted:
             self._snapshot_is_wanted = False
             messages.append(encode_message(self._calls.snapshot()))
-        details, self._details = self._details, set()
-        for id in details:
-            messages.append(encode_message(self._calls.detail(id) or Detail(id, [], [], [], [])))
+        messages += details
         if self._levels is not None:
             messages.append(self._levels)
             self._levels = None

@@ -7,7 +7,7 @@ from typing import Any
 from mediastreams.protocol.messages import Track
 from mediastreams.streams.stream import Stream
 from mediastreams.streams.transcript import Transcript as StreamTranscript
-from mediastreams.text import printable
+from mediastreams.text import legible
 from mediastreams.viewers.lines import StreamLog
 from mediastreams.viewers.messages import (
     Audio,
@@ -180,4 +180,4 @@ def _row(id: str, stream: Stream) -> Row:
 
 
 def _cut(text: str, characters: int = _MAX_CHARACTERS) -> str:
-    return printable(text if len(text) <= characters else f"{text[:characters]}...")
+    return legible(text if len(text) <= characters else f"{text[:characters]}...")

@@ -151,6 +151,7 @@ class LiveCalls:
 
     def detail(self, id: str) -> Detail | None:
         """Return what there is of a call; None where it is not known."""
+        self._take()  # it has what its consumers told so far, which must not come again behind it
         call = self._call(id)
         return call.detail() if call else None
 

@@ -1,7 +1,7 @@
 """The messages of `/page/live`, in both directions, and a call's row.
 
 Each is a JSON object; `event` says which it is. `id` is that of a call in this process: a peer chooses its
-SIDs, and may choose the same twice. What a peer chose is cut and printable (`text.printable`).
+SIDs, and may choose the same twice. What a peer chose is cut and legible (`text.legible`).
 
 To the page: `Hello`, then `Snapshot`, then what happens. A call's audio is binary: see `audio_frame`.
 """
@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 from mediastreams.protocol.messages import Track
 
 MAX_SHOWN = 100  # calls that a page may show at once
+Id = Annotated[str, Meta(max_length=200)]
+"""The id of a call, as a page or another server may send it."""
 PEAKS_PER_SECOND = 50
 
 _HEADER = struct.Struct("<BBHI")
@@ -194,6 +196,10 @@ class Listening(_Message, tag="listening"):
     """Samples a second."""
 
 
+class Alive(_Message, tag="alive"):
+    """Sent with each Ping, which a page does not see: one that gets nothing takes the server for gone."""
+
+
 class Draining(_Message, tag="draining"):
     """The server ends; a Close follows."""
 
@@ -223,19 +229,19 @@ class _Request(Struct, tag_field="event", forbid_unknown_fields=True):
 class Show(_Request, tag="show"):
     """Asks for levels and texts of these calls, and of no others."""
 
-    ids: Annotated[list[str], Meta(max_length=MAX_SHOWN)]
+    ids: Annotated[list[Id], Meta(max_length=MAX_SHOWN)]
 
 
 class Select(_Request, tag="select"):
     """Asks for all of this call; None: of none."""
 
-    id: str | None
+    id: Id | None
 
 
 class Listen(_Request, tag="listen"):
     """Asks for the audio of this call; None: of none."""
 
-    id: str | None
+    id: Id | None
 
 
 Request = Show | Select | Listen

@@ -1,6 +1,6 @@
 """The HTTP routes of the live page: its login, its files, and the recordings that it plays.
 
-Everything beneath `/page/` needs the cookie, but the login. Without it `/` is a form for the token.
+Everything beneath `/page/` needs the cookie, but the login and its form. Without it `/` is that form.
 """
 
 import logging
@@ -14,7 +14,7 @@ import gevent
 import msgspec
 from flask import Blueprint, Flask, current_app, redirect, request
 from gevent.threadpool import ThreadPool
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import FileWrapper
@@ -34,6 +34,7 @@ _T = TypeVar("_T")
 FOLDER = Path(__file__).parents[1] / "web" / "page"
 MAX_BYTES = 1024  # of a login
 MAX_THREADS = 4  # that read recordings
+_OPEN = ("/page/", "/page/login.js", "/page/login.css")  # to everybody: the form for the token
 _BLOCK = 65536  # bytes of a recording that are read and sent at once
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -59,7 +60,7 @@ _TYPES = {
 
 
 class Page(Blueprint):
-    """The routes `/`, `/login.js`, `/login.css` and those beneath `/page/`.
+    """The route `/`, and those beneath `/page/`.
 
     A route of the application for `/`, whenever it was added, takes precedence; `/page/` is the same page.
     """
@@ -81,10 +82,8 @@ class Page(Blueprint):
         }
         self.add_url_rule("/page/", view_func=self.page)
         self.add_url_rule("/page/favicon.ico", view_func=self.icon)
-        self.add_url_rule("/login.js", view_func=self.file, defaults={"name": "login.js"})
-        self.add_url_rule("/login.css", view_func=self.file, defaults={"name": "login.css"})
         self.add_url_rule("/page/login", view_func=self.login, methods=["POST"])
-        self.add_url_rule("/page/<path:name>", view_func=self.file, endpoint="page_file")
+        self.add_url_rule("/page/<path:name>", view_func=self.file)
         self.add_url_rule("/page/recordings", view_func=self.recordings)
         self.add_url_rule("/page/recordings/<name>", view_func=self.recording)
         self.add_url_rule("/page/recordings/<name>/peaks", view_func=self.peaks)
@@ -167,8 +166,9 @@ class Page(Blueprint):
 
     def _admit(self) -> None:
         """Refuse who may not look; and let `/` be the page where the application has nothing there."""
-        rule = self._rules.get(request.path)
-        if rule and isinstance(request.routing_exception, NotFound) and request.method in ("GET", "HEAD"):
+        rule = self._rules.get(request.path) if request.method in ("GET", "HEAD") else None
+        # Not allowed: Twilio posts to `/`, as to many an application's only route.
+        if rule and isinstance(request.routing_exception, NotFound | MethodNotAllowed):
             request.routing_exception = None
             request.url_rule, request.view_args = rule, {}
         if not self._is_ours():
@@ -195,7 +195,7 @@ class Page(Blueprint):
 
     def _needs_cookie(self) -> bool:
         path = request.path
-        return path.startswith("/page/") and path != "/page/" and request.endpoint != f"{self.name}.login"
+        return path.startswith("/page/") and path not in _OPEN and request.endpoint != f"{self.name}.login"
 
     def _found(self) -> Recordings:
         if self._recordings is None:

@@ -164,7 +164,9 @@ class AllCalls:
             if self._has_levels:
                 # In one message: a page takes a call of which it has none for a silent one.
                 self._has_levels = False
-                self._watcher.tell(Levels({**self._others.levels(), **self._levels}))
+                # Of what has ended none come any more, and the last ones stay.
+                own = {id: each for id, each in self._levels.items() if self._own.rate(id) is not None}
+                self._watcher.tell(Levels({**self._others.levels(), **own}))
         self._ticking = None
 
     def _ask_again(self) -> None:

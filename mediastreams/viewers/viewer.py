@@ -29,6 +29,7 @@ from mediastreams.text import printable
 from mediastreams.viewers.call import Told
 from mediastreams.viewers.calls import Calls
 from mediastreams.viewers.messages import (
+    Alive,
     Audio,
     Changed,
     Detail,
@@ -65,6 +66,7 @@ _TOGETHER = 16384  # bytes: from so many on the rest is sent later
 _GATHER_SECONDS = 0.02  # what comes in this time is sent together
 _PAUSE = 0.05  # seconds from one message of a page to the next that is handled
 _DRAIN_SECONDS = 1.0  # for the pages to close
+_ALIVE = encode(Alive())
 _TRY_AGAIN_LATER = 1013  # https://www.iana.org/assignments/websocket
 
 
@@ -316,7 +318,7 @@ class Viewer:
                     return
                 if (now := time.monotonic()) >= ping_at:
                     ping_at = now + PING_SECONDS
-                    websocket.send_frame(b"", Opcode.PING)
+                    websocket.send_frames([(b"", Opcode.PING), (_ALIVE, Opcode.TEXT)])
                 elif frames := self._next():
                     websocket.send_frames(frames)
                     gevent.sleep(_GATHER_SECONDS)

@@ -13,10 +13,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from mediastreams.exceptions import MediaStreamsError
 from mediastreams.viewers.messages import (
+    MAX_SHOWN,
     Audio,
     Changed,
     Detail,
     Dtmf,
+    Id,
     Levels,
     Line,
     Mark,
@@ -35,8 +37,7 @@ _VERSION: Literal[1] = 1
 _encode = msgspec.msgpack.Encoder().encode
 
 T = TypeVar("T")
-_MAX_IDS = 2000
-Id = Annotated[str, Meta(max_length=200)]
+_MAX_IDS = 1000 * MAX_SHOWN  # of the pages of a server, at most 1,000 (PAGE_VIEWERS)
 Ids = Annotated[frozenset[Id], Meta(max_length=_MAX_IDS)]
 ServerName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,100}\Z")]
 

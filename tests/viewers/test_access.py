@@ -147,7 +147,7 @@ class TestOverTheWire:
             "localhost:{port}",
         ],
     )
-    @pytest.mark.parametrize("path", ["/", "/login.js", "/page/recordings"])
+    @pytest.mark.parametrize("path", ["/", "/page/login.js", "/page/recordings"])
     def test_a_foreign_origin(self, server, cookie, origin, path):
         answer = ask(server.port, path, Cookie=cookie, Origin=origin.format(port=server.port))
         assert (answer.status, answer.text) == (403, "The page is not shown to other sites.\n")
@@ -183,7 +183,7 @@ class TestOverTheWire:
     def test_another_host(self, server, cookie, host):
         """As DNS rebinding brings it: a name of a foreign site that resolves to this machine."""
         host = host.format(port=server.port)
-        for path in ("/", "/login.js", "/page/recordings"):
+        for path in ("/", "/page/login.js", "/page/recordings"):
             answer = ask(server.port, path, Cookie=cookie, Host=host, Origin=f"http://{host}")
             assert (answer.status, answer.headers["Content-Type"]) == (403, "text/plain")
             assert answer.text.startswith("The page is not shown at this address. ")
@@ -209,6 +209,7 @@ class TestOverTheWire:
             ("127.0.0.2", "127.0.0.2:80"),
             ("::1", "[::1]"),
             ("fe80::1%lo", "[fe80::1]:80"),
+            ("2001:DB8:0:1:0:0:0:5", "[2001:db8:0:1::5]:80"),
             ("My-Host", "my-host"),
         ],
     )
@@ -321,7 +322,7 @@ class TestOverTheWire:
         assert ask(server.port, "/page/login", "POST", body=body, Content_Type=content_type).status == 403
 
     def test_head(self, server, cookie):
-        for path in ("/", "/page/", "/login.js", "/page/index.html", "/page/recordings"):
+        for path in ("/", "/page/", "/page/login.js", "/page/index.html", "/page/recordings"):
             answer, full = (ask(server.port, path, method, Cookie=cookie) for method in ("HEAD", "GET"))
             assert (answer.status, answer.body) == (200, b"")
             assert answer.headers["Content-Length"] == full.headers["Content-Length"] == str(len(full.body))
@@ -414,7 +415,14 @@ class TestOverTheWire:
         ask(server.port, "/")
         ask(server.port, "/", Host="evil.example")
         cookie = log_in(server.port)
-        paths = ("/", "/login.js", "/favicon.ico", "/page/index.html", "/page/recordings", "/page/nothing")
+        paths = (
+            "/",
+            "/page/login.js",
+            "/favicon.ico",
+            "/page/index.html",
+            "/page/recordings",
+            "/page/nothing",
+        )
         for path in paths:
             ask(server.port, path, Cookie=cookie)
         assert server.logged() == []
@@ -479,7 +487,15 @@ class TestTheCookie:
         refused = access.refusal(environ())
         assert refused == Refusal(403, "page", "Log in at / first.", why="there is no valid cookie")
 
-    @pytest.mark.parametrize(("age", "is_valid"), [(COOKIE_SECONDS, True), (COOKIE_SECONDS + 1, False)])
+    @pytest.mark.parametrize(
+        ("age", "is_valid"),
+        [
+            (COOKIE_SECONDS, True),
+            (COOKIE_SECONDS + 1, False),
+            (-2, True),  # it is of a server behind the same load balancer whose clock is ahead
+            (-COOKIE_SECONDS - 1, False),
+        ],
+    )
     def test_its_age(self, access, monkeypatch, age, is_valid):
         now = 1_800_000_000
         monkeypatch.setattr(itsdangerous.TimestampSigner, "get_timestamp", lambda _: now)
@@ -532,6 +548,11 @@ class TestTheCookie:
         origin = "https://example.com:8443"
         assert access.address_refusal(environ(HTTP_ORIGIN=origin)) is None
         assert access.address_refusal(environ(HTTP_ORIGIN="https://example.com")) is not None
+
+    @pytest.mark.parametrize("host", ["", "evil*.example", "localhost:999999", "b\xfccher.example"])
+    def test_a_public_url_that_no_host_can_be_does_not_let_in_what_is_no_host(self, host):
+        access = Access(Settings.read({"PAGE_TOKEN": TOKEN, "PUBLIC_URL": "https://b\xfccher.example"}))
+        assert access.address_refusal(environ(HTTP_HOST=host)) is not None
 
     def test_failures_pass(self, access, monkeypatch):
         now = 1000.0

@@ -150,6 +150,16 @@ class TestWhatIsTold:
         answers.finish(5)
         assert sent.messages() == [MARK, SNAPSHOT, DETAIL]
 
+    def test_what_is_told_as_a_detail_is_made_comes_before_it(self, answers, sent, monkeypatch):
+        def detail(calls, id):
+            answers.tell(MARK)
+            return DETAIL
+
+        monkeypatch.setattr(FakeCalls, "detail", detail)
+        answers.note(ask(details=["own/1"], selected=["own/1"]))
+        answers.finish(5)
+        assert sent.messages() == [MARK, DETAIL]
+
 
 class TestHowMuchWaits:
     @pytest.fixture(autouse=True)

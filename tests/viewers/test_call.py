@@ -114,6 +114,13 @@ class TestChanges:
 
 
 class TestWords:
+    def test_spaces_and_joiners_of_a_language_are_shown(self, begin, told):
+        name = "\u5c71\u7530\u3000\u592a\u90ce"
+        call = begin(custom_parameters={"name": name})
+        call.note_transcript(said("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645\n"))
+        assert call.row().parameters == {"name": name}
+        assert told[0].text == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645\\u000a"
+
     def test_told_at_once_and_noted(self, begin, told):
         call = begin()
         call.note_transcript(said("hel", final=False))

@@ -177,6 +177,18 @@ class TestChanges:
         assert isinstance(server.watcher.told[-1], Changed)  # the end, after all words
         assert server.watcher.threads == {threading.get_ident()}
 
+    def test_what_a_detail_has_does_not_come_behind_it(self, server, live):
+        server.calls.open(server.watcher)
+        call = server.calls._of_stream[live()]
+        said = StreamTranscript("inbound", "hello", True, 0.0, 0.1)
+        thread = threading.Thread(target=call.note_transcript, args=[said])
+        thread.start()
+        thread.join()
+        assert [each.text for each in server.calls.detail("1").transcripts] == ["hello"]
+        before = len(server.watcher.of(Transcript))
+        gevent.sleep(0.01)
+        assert len(server.watcher.of(Transcript)) == before == 1
+
     def test_nothing_after_the_close(self, server):
         server.calls.open(server.watcher)
         server.calls.close()

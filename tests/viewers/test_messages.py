@@ -107,6 +107,9 @@ class TestFromThePage:
             '{"event":"listen","id":[]}',
             '{"event":"show","ids":null}',
             '{"event":"show","ids":[1]}',
+            # What the question to other servers could not have: they would drop it as a whole.
+            *(json.dumps({"event": event, "id": "1" * 201}) for event in ("select", "listen")),
+            json.dumps({"event": "show", "ids": ["1" * 201]}),
             json.dumps({"event": "show", "ids": ["1"] * (MAX_SHOWN + 1)}),
         ],
     )

@@ -6,13 +6,15 @@ import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
 import numpy
@@ -410,6 +412,69 @@ def test_what_is_special_of_a_server_is_said(watch):
     page.unroute_all()
 
 
+def row(n, **fields):
+    """Return the row of a call, as a server sends it."""
+    return {
+        "id": f"{n}",
+        "streamSid": f"MZ{n:032x}",
+        "callSid": f"CA{n:032x}",
+        "parameters": {"number": f"#{n}"},
+        "tracks": ["inbound"],
+        "startedAt": 1_700_000_000.0 + n,
+        "format": "audio/x-mulaw 8000 Hz",
+        "decodable": True,
+        "twoWay": False,
+        "seconds": 1.0,
+        **dict.fromkeys(("lost", "late", "bad", "missing"), 0),
+        "words": None,
+        "ending": "",
+        "endedAt": None,
+        "rate": 8000,
+        **fields,
+    }
+
+
+@contextmanager
+def as_server(page, *rows, **hello):
+    """Reload the page; what a server says comes from here. Yield the WebSocket."""
+    sockets = []
+    page.route_web_socket("**/page/live", lambda socket: sockets.append(socket))
+    page.reload()
+    wait_until(lambda: page.wait_for_timeout(20) or sockets, "the WebSocket")
+    (socket,) = sockets
+    socket.send(json.dumps({**json.loads(HELLO), "workers": 1, **hello}))
+    live, ended = ([row for row in rows if bool(row["endedAt"]) is is_ended] for is_ended in (False, True))
+    socket.send(json.dumps({"event": "calls", "live": live, "ended": ended}))
+    yield socket
+    page.unroute_all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [({"name": "", "plan": "gold"}, "gold"), ({"name": "", "plan": " "}, "Call CA000000")],
+)
+def test_a_call_is_not_named_by_empty_parameters(watch, parameters, name):
+    page = watch()
+    with as_server(page, row(1, parameters=parameters)):
+        assert page.locator(".row strong").text_content() == name
+
+
+def test_a_call_that_is_read_stays_though_the_server_has_forgotten_it(watch):
+    page = watch("#call/1")
+    with as_server(page, row(1, ending="stop", endedAt=1_700_000_002.0), row(2), recordings=True) as socket:
+        page.get_by_role("heading", name="#1").wait_for()
+        said = {"id": "1", "track": "inbound", "speaker": "caller", "text": "hello", "final": True}
+        socket.send(json.dumps({"event": "transcript", **said, "start": 0.0, "end": 1.0}))
+        socket.send(json.dumps({"event": "removed", "ids": ["1"]}))
+        with page.expect_response("**/page/recordings?"):  # as after the end of each call
+            socket.send(json.dumps({**json.loads(HELLO), "recordings": True}))
+        page.wait_for_timeout(100)
+        assert page.locator("[role=log] .turn").count() == 1
+        assert page.locator("a[href='#ended']").first.get_attribute("aria-current") == "page"
+        page.keyboard.press("Escape")
+        page.locator(".nothing").wait_for()
+
+
 HELLO = json.dumps(
     {"event": "hello", "workers": 4, "recordings": False, "recogniser": False, "caller": "mediastreams call"}
 )
@@ -438,6 +503,14 @@ def test_a_place_of_the_page_is_no_token(open_page, served, place):
     page.get_by_role("button").click()
     page.get_by_text("Connected", exact=True).wait_for()
     assert page.url.endswith(f"/#{place}")
+
+
+def test_an_address_without_the_name_of_a_recording(watch):
+    page = watch()
+    with page.expect_response("**/page/recordings?"):
+        page.reload()
+    page.evaluate("location.hash = '#recording'")
+    page.locator("a[href='#ended'][aria-current=page]").wait_for()
 
 
 def test_an_address_with_a_token_that_is_opened_in_a_tab_with_the_form(open_page, served):
@@ -568,6 +641,24 @@ class TestTheListOfEndedCalls:
         has_ended(page, "3")
         shown = page.locator(".row a").evaluate_all("links => links.map(link => link.hash)")
         assert shown[2:] == [f"#recording/{names[2]}"]
+
+    def test_an_answer_that_comes_behind_a_later_one_changes_nothing(self, ended, recorded):
+        page = ended("1")
+        held = []
+
+        def answer(route):
+            held.append((route, route.fetch()))
+
+        page.route("**/page/recordings?", answer, times=1)
+        recorded.end_a_call(1)
+        wait_until(lambda: page.wait_for_timeout(20) or held, "the first answer")
+        recorded.end_a_call(2)
+        has_ended(page, "3")
+        ((route, first),) = held
+        with page.expect_response("**/page/recordings?"):
+            route.fulfill(response=first)
+        page.wait_for_timeout(100)
+        has_ended(page, "3")
 
     def test_older_ones_are_asked_for_again_after_a_failure(self, ended, recorded):
         recorded.fill("20240101", 250)
@@ -856,6 +947,70 @@ def test_a_server_that_waits_for_its_calls_to_end_is_said_to_shut_down(start_ser
         assert page.get_by_role("status").text_content() == "The server is shutting down. Trying again."
         assert page.title() == "Not connected"
     assert "refused with 503" not in server.stop()
+
+
+class Road:
+    """Forwards connections to a server. While it is cut nothing is forwarded, no end of one either."""
+
+    def __init__(self, port):
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._is_cut = threading.Event()
+        self._sockets = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        self._is_cut.set()
+
+    def mend(self):
+        """Forward connections that come from now on; those of before are lost."""
+        self._is_cut = threading.Event()
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for each in self._sockets:
+            each.close()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                ends = [self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._to))]
+                self._sockets += ends
+                for here, there in (ends, ends[::-1]):
+                    arguments = (here, there, self._is_cut)
+                    threading.Thread(target=self._forward, args=arguments, daemon=True).start()
+
+    def _forward(self, here, there, is_cut):
+        with suppress(OSError):
+            while data := here.recv(65536):
+                if is_cut.is_set():
+                    return
+                there.sendall(data)
+            there.shutdown(socket.SHUT_WR)
+
+
+def test_a_server_that_can_no_longer_be_reached_is_said_to_be_gone(start_server, open_page):
+    server = start_server(PAGE_TOKEN=TOKEN)
+    road = Road(server.port)
+    page = open_page("about:blank", expected=["ERR_", "WebSocket connection to"])
+    page.clock.install()
+    page.goto(f"http://localhost:{road.port}/#{TOKEN}")
+    state = page.get_by_role("status")
+    wait_until(lambda: state.text_content() == "Connected", "the connection")
+    road.cut()
+    page.clock.fast_forward(80_000)
+    assert state.text_content() == "Connected"
+    page.clock.fast_forward(20_000)
+    wait_until(lambda: "Trying again." in state.text_content(), "that it is gone is said")
+    with page.expect_websocket():
+        page.clock.fast_forward(1000)
+    road.mend()  # but for the handshake that is under way
+    page.clock.fast_forward(100_000)
+    wait_until(lambda: state.text_content() == "The server is gone. Trying again.", "that it still is")
+    page.clock.fast_forward(5000)
+    wait_until(lambda: state.text_content() == "Connected", "it is back")
+    road.close()
 
 
 def test_a_server_that_is_gone_is_said_to_be_and_comes_back(start_server, watch):

@@ -96,7 +96,7 @@ class TestThePage:
         [("login.js", "text/javascript"), ("login.css", "text/css")],
     )
     def test_what_the_form_needs_is_there_without_the_cookie(self, client, name, content_type):
-        answer = client.get(f"/{name}")
+        answer = client.get(f"/page/{name}")
         assert (answer.status_code, answer.content_type) == (200, f"{content_type}; charset=utf-8")
         assert answer.data == (FOLDER / name).read_bytes()
 
@@ -131,7 +131,7 @@ class TestThePage:
         MediaStreams(app, Settings(transcriber="off", page_token="off"))
         client = app.test_client()
         assert "it has no web page" in client.get("/").text
-        for path in ("/page/", "/page/index.html", "/page/recordings", "/login.js", "/favicon.ico"):
+        for path in ("/page/", "/page/index.html", "/page/recordings", "/page/login.js", "/favicon.ico"):
             assert client.get(path).status_code == 404
         assert client.post("/page/login", data={"token": "off"}).status_code == 404
 
@@ -142,8 +142,8 @@ class TestHeaders:
         [
             ("/", 200),
             ("/page/", 200),
-            ("/login.js", 200),
-            ("/login.css", 200),
+            ("/page/login.js", 200),
+            ("/page/login.css", 200),
             ("/favicon.ico", 204),
             ("/page/index.html", 200),
             ("/page/nothing", 404),
@@ -159,7 +159,7 @@ class TestHeaders:
         if is_logged_in:
             client.post("/page/login", data={"token": TOKEN})
         answer = client.get(path)
-        is_open = path in ("/", "/page/", "/login.js", "/login.css", "/favicon.ico")
+        is_open = path in ("/", "/page/", "/page/login.js", "/page/login.css", "/favicon.ico")
         assert answer.status_code == (status if is_logged_in or is_open else 403)
         self.check(answer, "same-origin" if is_open else "no-referrer")
 
@@ -202,6 +202,16 @@ class TestInAnApplication:
         assert (answer.status_code, answer.location) == (303, "/page/")
         assert client.get("/page/").text == (FOLDER / "index.html").read_text()
 
+    def test_a_route_to_which_one_can_only_post(self, app, client):
+        """As Twilio does."""
+        app.add_url_rule("/", view_func=lambda: "mine", methods=["POST"])
+        assert client.post("/").text == "mine"
+        assert 'name="token"' in client.get("/").text
+        answer = client.post("/page/login", data={"token": TOKEN})
+        assert (answer.status_code, answer.location) == (303, "/")
+        assert client.get("/").text == (FOLDER / "index.html").read_text()
+        assert client.put("/").status_code == 405
+
     def test_where_that_is_is_said(self, start_server, tmp_path):
         source = (ROOT / "app.py").read_text()
         place = '@sockets.route("/media")'
@@ -210,6 +220,12 @@ class TestInAnApplication:
         )
         server = start_server(cwd=tmp_path)
         assert server.wait_for(rf"Watch the calls at http://localhost:{server.port}/page/#[\w-]+$")
+
+    def test_a_form_of_its_own(self, app, client):
+        app.add_url_rule("/<path:name>", view_func=lambda name: f"mine: {name}")
+        for name in ("login.js", "login.css"):
+            assert client.get(f"/{name}").text == f"mine: {name}"
+            assert f'"/page/{name}"' in client.get("/").text
 
     def test_routes_beneath_page(self, app, client):
         app.add_url_rule("/page/<int:number>", endpoint="number", view_func=lambda number: f"mine: {number}")

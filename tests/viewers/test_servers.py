@@ -115,6 +115,17 @@ class TestRows:
             page.wait_for("levels")
         assert {frozenset(message["levels"]) for message in page.of["levels"]} == {frozenset(ids)}
 
+    def test_no_levels_of_a_call_that_has_ended(self, one, other):
+        with calling(one), calling(other) as call, Page(other) as page:
+            ids = [row["id"] for row in page.wait_for("calls")["live"]]
+            page.send("show", ids=ids)
+            page.wait_for("levels", lambda message: message["levels"].keys() == set(ids))
+            send_audio(call, b"\x00" * 4000)
+            page.wait_for("levels", lambda message: any(e["inbound"] for e in message["levels"].values()))
+            call.send(stop(3).to_json())
+            ended = page.wait_for("changed", lambda message: message["calls"][0].get("ending"))["calls"][0]
+            assert ended["id"] not in page.wait_for("levels")["levels"]
+
 
 def send_audio(call, payload, number=2, timestamp=0):
     metadata = MediaMetadata(track="inbound", chunk=1, timestamp=timestamp, payload=payload)

@@ -414,7 +414,7 @@ class TestBadPages:
                 received += part
                 if b"nothing received" in received:
                     break
-            assert received.count(b"\x89\x00") >= 2  # Pings
+            assert received.count(b'\x89\x00\x81\x11{"event":"alive"}') >= 2  # Pings
             assert received.endswith(b"\x88\x1c" + struct.pack("!H", 1001) + b"nothing received for 1.5 s")
             page.send("select", id="none")
             page.wait_for("call")  # it has answered its Pings

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from mediastreams.viewers.messages import (
+    MAX_SHOWN,
     Audio,
     Changed,
     Detail,
@@ -44,6 +45,11 @@ def test_a_question(snapshots):
     ask = decode_ask(encode_ask("a", interest, snapshots, ["b/1"], False))
     wanted = None if snapshots is None else frozenset(snapshots)
     assert ask == Ask(1, "a", interest, wanted, frozenset({"b/1"}), False)
+
+
+def test_a_question_of_all_pages_that_there_may_be():
+    ids = frozenset(f"{n}".zfill(200) for n in range(1000 * MAX_SHOWN))
+    assert decode_ask(encode_ask("a", Interest(shown=ids), [], [], False)).interest.shown == ids
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 // The WebSocket of this tab. It is opened again until the page is closed.
 
 const DRAINING = "The server is shutting down.";
+const SILENCE = 90_000; // ms without a message: the server, which sends some at least each 30 s, is out of reach
 
 // Calls on.message with each object, on.audio with each ArrayBuffer, and on.gone with a sentence when the
 // connection ends or cannot be opened. Returns a function that sends an object, if there is a connection.
@@ -8,20 +9,32 @@ export function connect(on) {
   let socket;
   let wait = 500; // ms until it is opened again; twice as long each time
   const open = () => {
-    let sentence;
+    let sentence, silence;
+    const hear = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => {
+        socket.onmessage = socket.onclose = null; // a Close would not be answered
+        socket.close();
+        sentence ??= "The server is gone.";
+        end({});
+      }, SILENCE);
+    };
     socket = new WebSocket(`${location.origin.replace("http", "ws")}/page/live`);
     socket.binaryType = "arraybuffer";
+    hear();
     socket.onopen = () => {
       sentence = "The connection was lost.";
       wait = 500;
     };
     socket.onmessage = ({ data }) => {
+      hear();
       if (typeof data !== "string") return on.audio(data);
       const message = JSON.parse(data);
       if (message.event === "draining") sentence = DRAINING;
       on.message(message);
     };
-    socket.onclose = async ({ code }) => {
+    const end = (socket.onclose = async ({ code }) => {
+      clearTimeout(silence);
       let why = code === 1013 ? "This tab was too slow." : (sentence ?? (await reason()));
       on.gone(why);
       do {
@@ -29,7 +42,7 @@ export function connect(on) {
         wait = Math.min(2 * wait, 5000);
       } while (why === DRAINING && (why = await reason()) === DRAINING); // it would log a refusal each time
       open();
-    };
+    });
   };
   open();
   return (message) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));

@@ -32,7 +32,9 @@ const nothing = makeNothing();
 
 // What location.hash names, and the id in it.
 const place = () => location.hash.match(/^#(live|ended|call|recording)(?:\/([\w./-]+))?$/) ?? [];
-const isEnded = () => /ended|recording/.test(place()[1]) || !!calls.get(place()[2])?.endedAt;
+// The call with this id: also one that the server has forgotten, while it is shown.
+const find = (id) => calls.get(id) ?? (id && view?.item.id === id ? view.item : undefined);
+const isEnded = () => /ended|recording/.test(place()[1]) || !!find(place()[2])?.endedAt;
 
 function makeRow({ id, files }) {
   const row = stamp("row");
@@ -111,7 +113,7 @@ function route() {
   const [, kind, id] = place();
   if (!kind) history.replaceState(null, "", location.pathname); // it may be the token
   const isRecording = kind === "recording";
-  const item = isRecording ? recordings.find(id) : calls.get(id);
+  const item = isRecording ? recordings.find(id) : find(id);
   const isShown = item && item.id === view?.item.id && isRecording === view instanceof RecordingView;
   // A recording that another process goes on with is shown anew when it has ended.
   if (!isShown || (isRecording && item.ending !== view.item.ending)) {

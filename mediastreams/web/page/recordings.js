@@ -15,12 +15,14 @@ export class Recordings {
     this.single = new Map(); // rows that were asked for by name or streamSid, by id; none of them is in `rows`
     this.asked = new Set(); // names that `find` has asked for since the server's last `hello`
     this.ended = new Map(); // streamSids of calls whose ending the rows lack, with the attempts that are left
+    this.loads = 0; // how often the newest rows were asked for
+    this.loaded = 0; // which of these questions has the answer that `rows` is
   }
 
   // The row of this name. One that is not known is asked for.
   find(id) {
     const row = this.rows?.find((row) => row.id === id) ?? this.single.get(id);
-    if (!row && this.rows && !this.asked.has(id)) {
+    if (id && !row && this.rows && !this.asked.has(id)) {
       this.asked.add(id);
       this.#loadSingle([id.match(SID)?.[0]]);
     }
@@ -48,11 +50,17 @@ export class Recordings {
     this.unlisted = null;
     const { ended } = this;
     this.ended = new Map();
+    const load = ++this.loads;
     const found = await this.#get("");
     if (!found) {
       this.ended = new Map([...ended, ...this.ended]);
       return;
     }
+    if (load < this.loaded) { // a later answer has come before this one
+      for (const [sid, attempts] of ended) this.loadSoon(sid, attempts);
+      return;
+    }
+    this.loaded = load;
     const { rows, more } = found;
     const last = rows.at(-1)?.id;
     // Those that were known stay, unless others may be between.

@@ -20,7 +20,7 @@ export function clock(epoch) {
 const told = ({ parameters }) => Object.entries(parameters).filter(([name]) => name !== "bidirectional");
 
 // Who calls: the parameters' values, else the call's SID.
-export const who = (call) => told(call).map(([, value]) => value).join(" · ") || `Call ${call.callSid?.slice(0, 8) || "without a name"}`;
+export const who = (call) => told(call).map(([, value]) => value).filter((value) => value.trim()).join(" · ") || `Call ${call.callSid?.slice(0, 8) || "without a name"}`;
 
 // The server that a call is on; "" where there is only one.
 export const serverOf = ({ id }) => id.match(/(.+)\//)?.[1] ?? "";
