@@ -5,6 +5,7 @@ python -m mediastreams work transcription --calls 12
 python -m mediastreams work app:Loudest
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -19,6 +20,7 @@ from mediastreams import config
 from mediastreams.log.configure import configure
 
 CALLS = 100  # at a time
+_FLUSH_SECONDS = 1.0
 _TRANSCRIBED_PER_CORE = 6  # calls: the local engine takes a core for six to eight
 
 
@@ -81,7 +83,20 @@ def work(consumers: tuple[str, ...], calls: int | None, group: str | None) -> No
     if webhook:
         webhook.finish(settings.drain_timeout)
     logging.shutdown()
+    _flush_output()
     os._exit(0)  # a consumer that does not return must not hold the process
+
+
+def _flush_output() -> None:
+    """Write what consumers have printed; not longer than a second, where nobody reads it."""
+
+    def flush() -> None:
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed, or full
+            sys.stdout.flush()
+
+    thread = threading.Thread(target=flush, daemon=True)
+    thread.start()
+    thread.join(_FLUSH_SECONDS)
 
 
 def _calls(name: str) -> int:

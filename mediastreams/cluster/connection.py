@@ -127,7 +127,8 @@ class Shard:
         Raises `AwayError` where Redis cannot be reached, or refuses what it is asked for, and until it is
         time to try again; `ResponseError` where the command cannot be carried out.
         """
-        if time.monotonic() < self._retry_at:
+        began_at = time.monotonic()
+        if began_at < self._retry_at:
             raise AwayError(self.name)
         try:
             value = self._run(command)
@@ -141,7 +142,7 @@ class Shard:
             self._note_away(error)
             raise AwayError(self.name) from None
         if self._away_since is not None:
-            self._note_success()
+            self._note_success(began_at)
         return value
 
     def _run(self, command: Callable[[Any], T]) -> T:
@@ -159,8 +160,10 @@ class Shard:
             self._away_since = now
         logger.warning("Redis %s is away: %s", self.name, _why(error))
 
-    def _note_success(self) -> None:
+    def _note_success(self, began_at: float) -> None:
         with self._lock:
+            if began_at < self._failed_at:  # it was answered before another thread's failed
+                return
             self._pause = _FIRST_PAUSE
             if (self._is_cluster or self._is_refusing) and time.monotonic() < self._failed_at + _BACK_SECONDS:
                 return

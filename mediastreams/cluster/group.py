@@ -44,6 +44,7 @@ T = TypeVar("T")
 LEASE_SECONDS = 5.0  # since it was renewed; then another worker may take the call
 MAX_ATTEMPTS = 5  # at a call, without a checkpoint: it may be what ends the workers
 _KEPT_SECONDS = 7200  # longer than the entries of a call that has ended
+_GONE_SECONDS = 3600  # after which these are gone
 _CURSOR = re.compile(b"[0-9]{1,20}(-[0-9]{1,20})?")
 _DONE_SECONDS = 60  # that the entries of a call are kept with which all groups have finished
 _IDLE = int(LEASE_SECONDS * 1000)
@@ -88,6 +89,7 @@ _CREATED = """
 local now = redis.call('TIME')
 return redis.call('HSETNX', KEYS[1], ARGV[1], string.format('%d.%06d', now[1], now[2]))
 """
+_NOW = "return redis.call('TIME')[1]"
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class Group:
         self._worker = worker
         self._created_at: float | None = None  # seconds since 1970; None: not known yet
         self._cursor: bytes | str = "0-0"  # where to look next for calls to take over
-        self._renew, self._release, self._finish, self._checkpoint, self._note_created = map(
-            shard.client.register_script, (_RENEW, _RELEASE, _FINISH, _CHECKPOINT, _CREATED)
+        self._renew, self._release, self._finish, self._checkpoint, self._note_created, self._now = map(
+            shard.client.register_script, (_RENEW, _RELEASE, _FINISH, _CHECKPOINT, _CREATED, _NOW)
         )
 
     def take(self, most: int) -> list[Lease]:
@@ -258,7 +260,7 @@ class Group:
             except EntryError as error:
                 self._complain(id, error)
                 unusable.append(id)
-        self._leave_out_ended(client, calls, unusable)
+        self._leave_out_ended(client, calls, unusable, is_takeover)
         leases = []
         for id, answer in self._count_takings(client, calls, unusable, is_takeover):
             try:
@@ -279,16 +281,27 @@ class Group:
     def _complain(self, id: bytes, error: Exception) -> None:
         logger.error("Entry %s of %s cannot be used: %s", id.decode(), CALLS, printable(str(error)))
 
-    def _leave_out_ended(self, client: Any, calls: dict[bytes, Announced], unusable: list[bytes]) -> None:
-        """Move those to `unusable` that had ended before the group was made."""
+    def _leave_out_ended(
+        self, client: Any, calls: dict[bytes, Announced], unusable: list[bytes], is_takeover: bool
+    ) -> None:
+        """Move those to `unusable` that had ended before the group was made.
+
+        And new ones of which nothing is left: a server that has ended does not delete what it has announced.
+        """
+        if not calls:
+            return
         created_at = self._created_at or 0.0
-        older = [id for id in calls if _time_of(id) < created_at]
+        gone_at = 0 if is_takeover else int(self._now([CALLS], client=client)) - _GONE_SECONDS
+        older = [id for id in calls if _time_of(id) < max(created_at, gone_at)]
         with client.pipeline(transaction=False) as pipeline:
             for id in older:
                 pipeline.xrevrange(audio_key(calls[id].start.stream_sid), count=1)
             answers = pipeline.execute(raise_on_error=False) if older else []
         for id, entries in zip(older, answers, strict=True):
-            if not isinstance(entries, Exception) and _had_ended(calls[id], id, entries, created_at):
+            if isinstance(entries, Exception):
+                continue
+            is_gone = not entries and _time_of(id) < gone_at
+            if is_gone or _had_ended(calls[id], id, entries, created_at):
                 del calls[id]
                 unusable.append(id)
 

@@ -41,6 +41,8 @@ class Kind:
     """Whether it is a recogniser: it ends with the audio, before the other consumers of the call."""
     every: float = 0.0
     """Seconds from one `flush` to the next, at least."""
+    hides_keys: bool = False
+    """Whether logs and accounts show no key here, whatever the server shows."""
 
 
 class Job:
@@ -54,6 +56,8 @@ class Job:
     """The ID of the last entry that was read."""
     is_running: bool = False
     """Whether a thread was asked to run it."""
+    is_finishing: bool = False
+    """Whether it is being taken out of the group, which may not have it any more."""
     is_over: bool = False
     """Whether there is nothing more to do."""
 
@@ -63,7 +67,7 @@ class Job:
         self.words: deque[Words] = deque(maxlen=_MAX_WORDS)
         self._kind = kind
         self._group = group
-        self._stream = RemoteStream(lease.announced)
+        self._stream = RemoteStream(lease.announced, kind.hides_keys)
         self._stream.recall(lease.place.stream)
         self._label = f"Stream {self._stream.name}: {kind.name}"
         self._valid_until = lease.asked_at + LEASE_SECONDS - _MARGIN
@@ -272,9 +276,13 @@ class Job:
             self.words.append(Done(self.lease.announced.call, self._unheard))
         if self.words:  # they are sent first: nobody else would
             return
-        if not self._group.finish(self.lease):
-            self.lose()
-        self.is_over = True
+        self.is_finishing = True
+        try:
+            if not self._group.finish(self.lease):
+                self.lose()
+            self.is_over = True
+        finally:
+            self.is_finishing = False
 
     def _keep(self) -> bool:
         """Keep a checkpoint; return whether that was done.
@@ -302,8 +310,8 @@ class Job:
             if not self._keep():
                 return
         self._group.release(self.lease)
+        self.is_over = True  # also where the consumer raises: the call is another worker's
         self._abandon()
-        self.is_over = True
 
     def _abandon(self) -> None:
         consumer, self._consumer = self._consumer, None

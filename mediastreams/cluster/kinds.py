@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from dataclasses import replace
 
 import click
 
@@ -24,11 +25,13 @@ def kind_of(name: str, settings: Settings, on_account: OnAccount | None = None) 
     one line that names it.
     """
     if name == "recording":
-        return _recording(settings, on_account)
-    if name == "transcription":
-        return _transcription(settings)
-    consumer = _load(name)
-    return Kind(name, lambda stream, _publish, _unheard: consumer(stream))
+        kind = _recording(settings, on_account)
+    elif name == "transcription":
+        kind = _transcription(settings)
+    else:
+        consumer = _load(name)
+        kind = Kind(name, lambda stream, _publish, _unheard: consumer(stream))
+    return replace(kind, hides_keys=settings.log_digits == "off")
 
 
 def _recording(settings: Settings, on_account: OnAccount | None) -> Kind:

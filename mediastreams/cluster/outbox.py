@@ -37,9 +37,11 @@ class Outbox:
     is_doubtful: bool = False
     """Whether it may have been announced, though nothing says so."""
     expires_at: float = 0.0
-    """When the key's expiry is set next, on the monotonic clock."""
+    """When the key's expiry is set next, on the monotonic clock; infinity: it stays as it is."""
     dropped: float = 0.0
     """Seconds of audio that were dropped."""
+    has_stopped: bool = False
+    """Whether no audio follows: a worker that transcribes may finish with the call before its end."""
     has_ended: bool = False
     """Whether the last entry was put in."""
     is_closed: bool = False

@@ -41,7 +41,9 @@ class Publication:
         self._items: list[bytes] = []  # those of the next entry
         self._told_details: Any = None
         self._was_paused = False
+        self._told_tracks = 0  # how many the last state has
         self._state_at = self._details_at = 0.0  # when they are published next, on the monotonic clock
+        self._quiet_until = time.monotonic() + _STATE_EVERY
         # The system's, also where gevent has patched the module: native threads take it.
         self._lock = get_original("_thread", "allocate_lock")()
         outbox.fill = self.fill
@@ -75,12 +77,16 @@ class Publication:
 
     def stop_audio(self) -> None:
         """Tell workers, behind the last chunk, that no audio follows."""
+        self._outbox.has_stopped = True
         self._items.append(_STOP)
         self._hurry()
 
     def fill(self) -> None:
-        """Put an entry of what has come into the outbox."""
-        if not self._items:
+        """Put an entry of what has come into the outbox.
+
+        Where nothing comes, one each second has the state: a server without entries is lost for workers.
+        """
+        if not self._is_due:
             return
         with self._lock:
             try:
@@ -112,6 +118,10 @@ class Publication:
         if len(self._items) >= MAX_ITEMS:
             self.fill()
 
+    @property
+    def _is_due(self) -> bool:
+        return bool(self._items) or time.monotonic() >= self._quiet_until
+
     # The lock is held for what follows: an entry that is made before the last one is also put in before it.
 
     def _give_up(self, error: Exception) -> None:
@@ -123,7 +133,7 @@ class Publication:
         self._hurry()
 
     def _put_rest(self) -> None:
-        if self._items:
+        if self._is_due:
             self._outbox.put(self._take())
 
     def _take(self) -> list[bytes]:
@@ -132,8 +142,10 @@ class Publication:
         del self._items[: len(items)]
         items[:0] = self._pauses()  # not before the items are taken: it holds for all of them
         now = time.monotonic()
-        if now >= self._state_at:
-            self._state_at = now + _STATE_EVERY
+        self._quiet_until = now + _STATE_EVERY
+        tracks = len(self.stream.tracks)  # a new one: the times of its texts count from where it begins
+        if now >= self._state_at or tracks > self._told_tracks:
+            self._state_at, self._told_tracks = now + _STATE_EVERY, tracks
             items.append(self._state())
         if now >= self._details_at:
             self._details_at = now + _DETAILS_EVERY

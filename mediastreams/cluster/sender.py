@@ -7,6 +7,7 @@ four times as fast as it came.
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -198,10 +199,10 @@ class Sender:
         all_sending = [
             sending for outbox in outboxes if (sending := self._commands(outbox, now, commands)) is not None
         ]
-        if not commands:
+        if not all_sending:
             return
         try:
-            answers = pipeline(client, commands)
+            answers = pipeline(client, commands) if commands else []
         except BaseException:
             for sending in all_sending:
                 sending.outbox.settle([])
@@ -219,6 +220,7 @@ class Sender:
 
     def _commands(self, outbox: Outbox, now: float, commands: list[Command]) -> _Sending | None:
         """Append what is to be sent of a call."""
+        has_stopped = outbox.has_stopped
         has_ended = outbox.has_ended  # before the entries: afterwards none comes
         entries = outbox.take(_AT_ONCE)
         announcement = outbox.announcement
@@ -231,11 +233,11 @@ class Sender:
             content = fields[b"m"]
             command = b"%b%b$%d\r\n%b\r\n" % (self._calls[outbox].head, self._middle, len(content), content)
             commands.append((outbox.key, command))
+        # The last time before a worker can have finished, who lets the entries go sooner.
+        is_last = has_stopped or has_ended
         expiry = None
-        if has_ended:
-            expiry = KEPT_SECONDS
-        elif now >= outbox.expires_at:
-            expiry = int(self._window) + KEPT_SECONDS
+        if outbox.expires_at < (math.inf if is_last else now):
+            expiry = KEPT_SECONDS if is_last else int(self._window) + KEPT_SECONDS
         if expiry is not None:
             commands.append((outbox.key, packed(b"EXPIRE", outbox.key.encode(), b"%d" % expiry)))
         return _Sending(outbox, entries, announcement is not None, has_ended, expiry)
@@ -267,8 +269,9 @@ class Sender:
             answer = next(answers)
             if isinstance(answer, ResponseError):
                 errors.append(answer)
-            else:
-                outbox.expires_at = now + _EXPIRE_EVERY
+            elif answer:  # else there is no entry yet
+                is_last = sending.expiry == KEPT_SECONDS
+                outbox.expires_at = math.inf if is_last else now + _EXPIRE_EVERY
         if errors:
             return self._note_errors(outbox, errors)
         if sending.has_ended and outbox.is_empty:

@@ -34,7 +34,8 @@ class RemoteStream(Stream):
     Its attributes are those of `Stream`. Nothing can be sent to it. For one thread at a time.
     """
 
-    def __init__(self, announced: Announced) -> None:
+    def __init__(self, announced: Announced, hides_keys: bool = False) -> None:
+        """Make it of what the server has announced; `hides_keys`: all keys are secret."""
         start = announced.start
         self.start = start
         self.name = printable(start.stream_sid)
@@ -45,6 +46,7 @@ class RemoteStream(Stream):
         self.tracks = {}
         self.pauses = Pauses()
         self._sid = start.stream_sid
+        self._hides_keys = hides_keys
         self._lost = self._late = 0
         self._losses: list[Loss] = []
         self._events: Mapping[str, int] = {}
@@ -115,7 +117,8 @@ class RemoteStream(Stream):
             consumer.transcript(Transcript(item.track, item.text, item.final, item.start, item.end, item.lag))
         elif isinstance(item, DtmfItem):
             key = DtmfMetadata(track=item.track, digit=item.digit)
-            consumer.dtmf(Dtmf(self._sid, item.sequence_number, key.as_secret() if item.is_secret else key))
+            is_secret = item.is_secret or self._hides_keys
+            consumer.dtmf(Dtmf(self._sid, item.sequence_number, key.as_secret() if is_secret else key))
         elif isinstance(item, MarkItem):
             consumer.mark(Mark(item.sequence_number, self._sid, MarkMetadata(item.name)))
         else:

@@ -6,6 +6,7 @@ the threads of a pool. Nothing here uses gevent's hub.
 
 import itertools
 import logging
+import math
 import os
 import secrets
 import socket
@@ -32,6 +33,7 @@ _RENEW_SECONDS = 1.0
 _TAKE_SECONDS = 0.1
 _TAKE_OVER_SECONDS = 0.4
 _MAX_THREADS = 32  # of a kind
+_MAX_READ = 10_000  # entries at once: meanwhile no lease is renewed
 _MAX_WORDS = 10_000  # that wait for a server
 _WORDS_KEPT_SECONDS = 7200
 _START_SECONDS = 2.0
@@ -41,15 +43,21 @@ _RELEASE_SECONDS = 3.0  # for what hands calls over, at the end
 class Slots:
     """How many more calls a worker takes of one kind. Any thread may use it."""
 
-    def __init__(self, free: int) -> None:
+    def __init__(self, free: int, loops: int) -> None:
+        """Make it for so many loops, which share what is free."""
         self._free = free
+        self._loops = loops
         self._lock = threading.Lock()
 
     def take(self) -> int:
-        """Take all that are free, and return how many."""
+        """Take some that are free, and return how many.
+
+        Not all where there are other loops: this one's Redis may not answer for a while.
+        """
         with self._lock:
-            free, self._free = self._free, 0
-        return free
+            taken = math.ceil(self._free / self._loops)
+            self._free -= taken
+        return taken
 
     def give(self, slots: int) -> None:
         """Give back what is not used, or not any more."""
@@ -130,7 +138,7 @@ class Loop:
         for id, job in self.jobs.items():
             if id in kept:
                 job.renewed(now)
-            elif not job.is_over:
+            elif not (job.is_finishing or job.is_over):
                 job.lose()
         self._renew_at = now + _RENEW_SECONDS
 
@@ -189,11 +197,12 @@ class Loop:
                 job.fail(str(error))
 
         def read(client: Any) -> None:
-            read_streams(client, cursors, MAX_WAITING, take, fail)
+            read_streams(client, cursors, most, take, fail)
             if refusals:
                 raise refusals[0]
 
         cursors = {key: min((job.cursor for job in here), key=_order) for key, here in jobs.items()}
+        most = max(min(MAX_WAITING, _MAX_READ // len(cursors)), 1)  # of each call
         self._shard.run(read)
 
     def _send_words(self) -> None:
@@ -255,7 +264,7 @@ class Worker:
         self._ended = threading.Event()
         self._loops = []
         for kind, group, calls in kinds:
-            slots = Slots(calls)
+            slots = Slots(calls, len(shards.all))
             self._loops += [Loop(kind, shard, group, self.name, slots) for shard in shards.all]
         self._threads = [
             threading.Thread(target=loop.run, args=(self._ended,), daemon=True) for loop in self._loops

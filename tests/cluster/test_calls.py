@@ -17,6 +17,8 @@ from support.pausing import PAUSING
 from support.recogniser import WORKER
 from support.redis import RedisServer, free_port
 from support.server import ROOT, Server, environment, sounds_like, wait_until
+from support.streams import CONNECTED, media, start, stop
+from websockets.sync.client import connect
 
 
 def test_recordings_survive_their_workers(redis_server, start_server, start_worker, tmp_path):
@@ -57,6 +59,26 @@ def test_redis_is_killed_and_comes_back(redis_server, start_server, start_worker
         time.sleep(3)
         redis_server.start()
         server.wait_for(f"Redis 127.0.0.1:{redis_server.port} is back after ")
+    wait_until(lambda: not pending(redis_server, "recording"))
+    assert_same(tmp_path / "workers", tmp_path / "server")
+
+
+def test_a_call_in_which_nothing_comes_for_a_while(redis_server, start_server, start_worker, tmp_path):
+    """The connection lives: the peer sends pings."""
+    server = start_server(
+        REDIS_URL=redis_server.url, RECORDINGS_DIR=str(tmp_path / "server"), IDLE_TIMEOUT="1"
+    )
+    start_worker(*RECORDING, RECORDINGS_DIR=str(tmp_path / "workers"))
+    with connect(server.url, compression=None) as ws:
+        for message in CONNECTED, start(), media(2, 0):
+            ws.send(message.to_json())
+        for _ in range(16):
+            ws.ping()
+            time.sleep(0.25)
+        for message in media(3, 4000), stop(4):
+            ws.send(message.to_json())
+        for _ in ws:
+            pass
     wait_until(lambda: not pending(redis_server, "recording"))
     assert_same(tmp_path / "workers", tmp_path / "server")
 

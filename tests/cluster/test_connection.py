@@ -178,6 +178,25 @@ class TestShard:
         shard.run(clients.append)
         assert len({id(client) for client in clients}) == 3
 
+    def test_what_was_answered_before_it_went_away_does_not_bring_it_back(self, redis_server, caplog):
+        """One thread has its answer, and another one finds the connection closed."""
+        shard = Shard(redis_server.url)
+
+        def fail(client):
+            raise ConnectionError("closed")
+
+        def answered(client):
+            client.ping()
+            with pytest.raises(AwayError):
+                shard.run(fail)
+
+        shard.run(answered)
+        assert shard.is_away
+        assert len(warnings(caplog)) == 1
+        run_when_due(shard)
+        assert not shard.is_away
+        assert len(warnings(caplog)) == 2
+
     def test_its_errors_are_its_own(self, redis_server):
         def fail(client):
             raise KeyError("a")

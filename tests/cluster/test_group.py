@@ -212,6 +212,33 @@ def test_calls_of_before_the_group(redis_server):
     assert len(pending(redis_server, "late")) == 2
 
 
+def test_calls_of_which_nothing_is_left(redis_server):
+    """Their server has ended, and nobody has deleted what it had announced."""
+    with redis_server.client() as client:
+        client.hset(entries.GROUPS, "recording", time.time() - 20_000)
+    _, kept = (PublishedCall(redis_server).announce(at=time.time() - ago) for ago in (10_000, 9_000))
+    recent = PublishedCall(redis_server).announce(at=time.time() - 3000)
+    kept.media()
+    leases = Group(Shard(redis_server.url), "recording", "worker").take(10)
+    assert [lease.announced.call for lease in leases] == [kept.id, recent.id]
+    assert set(pending(redis_server, "recording")) == {lease.id for lease in leases}
+
+
+def test_a_call_that_is_taken_over_is_ended_also_if_nothing_is_left(redis_server, monkeypatch):
+    monkeypatch.setattr(group, "_GONE_SECONDS", -1)
+    monkeypatch.setattr(group, "_IDLE", 0)
+    call = PublishedCall(redis_server)
+    first, second = (Group(Shard(redis_server.url), "recording", name) for name in ("first", "second"))
+    assert first.take(10) == []
+    call.announce()
+    call.media()
+    [lease] = first.take(10)
+    with redis_server.client() as client:
+        client.delete(entries.audio_key(call.sid))
+    [taken] = second.take_over(10)
+    assert taken.id == lease.id
+
+
 def test_entries_go_when_all_groups_have_finished(groups, call, redis_server):
     first, _ = groups
     other = Group(Shard(redis_server.url), "other", "worker-3")

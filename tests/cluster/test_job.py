@@ -276,6 +276,16 @@ def test_a_hand_over_before_it_began(job):
     assert job.job.is_over
 
 
+def test_a_consumer_that_raises_as_it_is_handed_over(job, clock, caplog):
+    job.run()
+    job.made[0].abandon = lambda: 1 / 0
+    job.job.hand_over()
+    job.run()
+    assert job.group.asked[-1] == "release"  # another worker goes on: the call is not taken out of the group
+    assert job.job.is_over
+    assert "failed and gets nothing more" in caplog.text
+
+
 def test_a_consumer_that_raises(job, clock, caplog):
     job.run()
     job.made[0].media = lambda message: 1 / 0

@@ -148,6 +148,24 @@ class TestEntries:
             clock.now += 0.2
         assert told == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 
+    def test_they_come_with_a_track_that_begins(self, published):
+        told = []
+        for number, track in enumerate(("inbound", "inbound", "outbound", "outbound"), 2):
+            published.stream.receive(media(number, 20 * number, track).to_json())
+            published.put(media(number, 20 * number, track))
+            told.append([set(item.tracks) for item in published.items() if isinstance(item, StateItem)])
+        assert told == [[{"inbound"}], [], [{"inbound", "outbound"}], []]
+
+    def test_they_come_also_where_nothing_else_does(self, monkeypatch):
+        """Else workers would take the server for lost."""
+        clock = Clock.of(module, monkeypatch)
+        published = Published()
+        told = []
+        for _ in range(11):
+            told.append([type(item) for item in published.items() if not isinstance(item, DetailsItem)])
+            clock.now += 0.2
+        assert told == [[], [], [], [], [], [StateItem], [], [], [], [], [StateItem]]
+
     def test_nothing_is_lost_between_threads(self, published):
         """The server puts in, and the sender takes out."""
         count = 5_000  # fewer than an outbox keeps
@@ -181,7 +199,9 @@ class TestTheEnd:
 
     def test_no_audio_follows(self, published):
         published.put(media(2, 0))
+        assert not published.outbox.has_stopped
         published.publication.stop_audio()
+        assert published.outbox.has_stopped
         assert published.hurries == 1
         chunk, told = of_the_call(published.items())
         assert isinstance(chunk, MediaItem)

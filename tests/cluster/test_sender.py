@@ -141,6 +141,42 @@ class TestSending:
         sending.tick()
         assert redis_client.ttl(KEY) == 3600
 
+    def test_it_expires_also_where_its_first_entry_comes_later(self, sending, redis_client):
+        """Nobody else would delete it where the server is killed."""
+        outbox = make_outbox()
+        sending.add(outbox)
+        sending.tick()
+        assert redis_client.exists(KEY) == 0
+        outbox.put([chunk()])
+        sending.tick()
+        assert redis_client.ttl(KEY) == 3610
+
+    def test_a_worker_that_has_finished_before_the_end_lets_it_go(self, sending, redis_client):
+        outbox = make_outbox()
+        outbox.put([chunk()])
+        sending.add(outbox)
+        sending.tick()
+        outbox.has_stopped = True
+        outbox.put([chunk()])
+        sending.tick()
+        assert redis_client.ttl(KEY) == 3600
+        redis_client.expire(KEY, 60)
+        end(outbox)
+        sending.tick()
+        assert numbers(redis_client) == [1, 2, 3]
+        assert redis_client.ttl(KEY) == 60
+        assert sending.done == [outbox]
+
+    def test_nothing_is_left_to_be_sent_of_a_call_that_has_ended(self, sending, redis_client):
+        outbox = make_outbox()
+        outbox.has_stopped = True
+        outbox.put([chunk()])
+        sending.add(outbox)
+        sending.tick()
+        outbox.has_ended = True  # its last entry was taken a moment before
+        sending.tick()
+        assert sending.done == [outbox]
+
     def test_what_is_older_than_the_window_goes(self, redis_server, redis_client):
         sending = Sending(redis_server.url, window=0.5)
         outbox = make_outbox()

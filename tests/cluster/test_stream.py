@@ -137,6 +137,11 @@ class TestItems:
         assert (message.dtmf.digit, message.dtmf.shown) == ("7", "(not shown)")
         assert '"7"' not in str(message)
 
+    def test_a_key_that_is_secret_here(self):
+        stream = RemoteStream(Announced("c", "s", 1.5, 30.0, start()), hides_keys=True)
+        ((_, message),) = hand_over(stream, DtmfItem(2, "inbound_track", "7", False))
+        assert (message.dtmf.digit, message.dtmf.shown) == ("7", "(not shown)")
+
     def test_that_no_audio_follows_is_nothing_for_a_consumer(self):
         assert hand_over(remote(), StopItem()) == []
 

@@ -10,10 +10,22 @@ from support.recogniser import WORKER
 from support.server import SECONDS, wait_until
 
 from mediastreams.cluster import entries
+from mediastreams.cluster import worker as module
+from mediastreams.cluster.connection import Shard
 from mediastreams.cluster.entries import Begun, Done, audio_key, decode_words, group_key
-from mediastreams.cluster.group import LEASE_SECONDS, MAX_ATTEMPTS
+from mediastreams.cluster.group import LEASE_SECONDS, MAX_ATTEMPTS, Group
+from mediastreams.cluster.job import Job, Kind
+from mediastreams.cluster.worker import Loop, Slots
+from mediastreams.consumers.base import Consumer
 
 NOTING = "support.noting:Noting"
+PRINTING = """
+from mediastreams import Consumer
+
+class Printing(Consumer):
+    def stop(self):
+        print(self.stream.name, "has ended")
+"""
 
 
 def chunks(lines):
@@ -137,6 +149,26 @@ def test_sigterm_hands_calls_over(redis_server, start_worker, notes):
     call.end()
     wait_until(lambda: notes(call)[-1].startswith("stop"))
     assert chunks(notes(call)) == list(range(1, 21))  # the checkpoint is from the hand-over: nothing twice
+
+
+def test_keys_are_hidden_where_the_server_shows_them(redis_server, start_worker, notes):
+    start_worker(NOTING, LOG_DIGITS="off")
+    call = PublishedCall(redis_server).announce()
+    call.put(("dtmf", 7, "inbound_track", "5", False))
+    wait_until(lambda: len(notes(call)) == 2)
+    assert notes(call)[1] == "dtmf 5 (not shown)"
+
+
+def test_what_a_consumer_prints_is_there_at_the_end(redis_server, start_worker, tmp_path):
+    """Also where it is a file or a pipe, whose output waits in the process."""
+    (tmp_path / "printing.py").write_text(PRINTING)
+    worker = start_worker("printing:Printing", PYTHONUNBUFFERED="")
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    call.end()
+    worker.wait_for("is taken")
+    wait_until(lambda: not pending(redis_server, "printing:Printing"))
+    assert f"{call.sid} has ended" in worker.stop().splitlines()
 
 
 def test_each_call_is_one_workers(redis_server, start_worker, notes):
@@ -446,6 +478,69 @@ def test_two_live_calls_with_one_sid(redis_server, start_worker, notes):
     second.end()
     wait_until(lambda: sum(line.startswith("stop") for line in notes(first)) == 2)
     assert sum(line.startswith("media") for line in notes(first)) == 30
+
+
+def make_loop(redis_server, slots):
+    """Return a loop whose turns are the test's."""
+    kind = Kind("noting", lambda stream, _publish, _unheard: Consumer(stream))
+    return Loop(kind, Shard(redis_server.url), "noting", "worker", slots)
+
+
+def test_while_a_redis_does_not_answer_calls_of_another_are_taken(redis_server):
+    slots = Slots(5, 2)
+    loop = make_loop(redis_server, slots)
+    for _ in range(3):
+        PublishedCall(redis_server).announce()
+    assert slots.take() == 3  # as the other's loop does, which waits
+    loop._turn()
+    assert len(loop.jobs) == 1
+    loop._take_at = 0
+    loop._turn()
+    assert len(loop.jobs) == 2
+    assert slots.take() == 0
+
+
+def test_with_many_calls_a_turn_reads_less_of_each(redis_server, monkeypatch):
+    """The leases would end meanwhile."""
+    monkeypatch.setattr(module, "_MAX_READ", 8)
+    loop = make_loop(redis_server, Slots(4, 1))
+    for _ in range(4):
+        call = PublishedCall(redis_server).announce()
+        for _ in range(5):
+            call.media(1)
+    read = []
+    monkeypatch.setattr(
+        Job, "add", lambda self, id, entry: read.append(entry.n) or setattr(self, "cursor", id)
+    )
+    loop._turn()
+    assert sorted(read) == [1] * 4 + [2] * 4
+    loop._turn()
+    loop._turn()
+    assert sorted(read) == [n for n in range(1, 6) for _ in range(4)]
+
+
+def test_a_call_that_is_taken_out_of_the_group_is_not_lost(redis_server, monkeypatch, caplog):
+    """Its lease is renewed while it is taken out."""
+    loop = make_loop(redis_server, Slots(1, 1))
+    loop._turn()  # the group is there
+    loop._take_at = 0
+    call = PublishedCall(redis_server).announce()
+    call.media()
+    call.end()
+    loop._turn()
+    (job,) = loop.jobs.values()
+    make_room = Group._make_room
+
+    def renew(self, *arguments):
+        monkeypatch.setattr(Group, "_make_room", make_room)
+        loop._renew(time.monotonic())
+        make_room(self, *arguments)
+
+    monkeypatch.setattr(Group, "_make_room", renew)
+    job.run()
+    assert job.is_over
+    assert not pending(redis_server, "noting")
+    assert "another worker's" not in caplog.text
 
 
 def test_a_redis_that_is_full_is_away(redis_server, start_worker, notes):
