@@ -97,7 +97,7 @@ class Place:
     """A place in the entries of a call, and what the consumer knew there."""
 
     cursor: bytes = b"0"
-    """The ID of the last entry that was handed over."""
+    """The ID of the last entry that the consumer got."""
     n: int = 0
     """Its number."""
     has_state: bool = False

@@ -1,4 +1,4 @@
-"""A call that this worker has: what its entries bring is handed to one consumer."""
+"""A call that this worker has: what its entries bring goes to one consumer."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ CHECKPOINT_SECONDS = 1.0
 MAX_WAITING = 100  # entries; more stay in Redis until the consumer has taken these
 _MARGIN = 0.5  # seconds before a lease ends in which nothing is begun
 _MAX_WORDS = 1000  # that wait for Redis; then the oldest are dropped
-_MAX_PLACES = 200  # entries, 40 s: audio that is handed over again is not older
+_MAX_PLACES = 200  # entries, 40 s: audio that a consumer gets again is not older
 _STUCK_SECONDS = 10.0  # in one method of the consumer
 _LOST_AFTER = 2.0  # seconds, beside IDLE_TIMEOUT: the server itself judges first
 
@@ -75,7 +75,7 @@ class Job:
         self._waiting: deque[tuple[bytes, Entry]] = deque()
         self._consumer: Consumer | None = None
         self._place = lease.place
-        # Of the entries that were handed over: each with the place before it, and where its audio ends.
+        # Of the entries that the consumer got: each with the place before it, and where its audio ends.
         self._places: deque[tuple[Place, int]] = deque(maxlen=_MAX_PLACES)
         self._flushed_at = self._kept_at = 0.0  # when it was flushed, and when the last checkpoint was kept
         self._missed = 0  # entries
@@ -196,7 +196,7 @@ class Job:
                 self._hand_on()
                 return
             self._begin()
-        self._hand_over_waiting()
+        self._feed_waiting()
         if self._has_ended:
             self._end()
         elif self._is_handed_over:
@@ -217,27 +217,27 @@ class Job:
             logger.info("%s is taken", self._label)
             consumer.start(announced.start)
 
-    def _hand_over_waiting(self) -> None:
+    def _feed_waiting(self) -> None:
         consumer = self._consumer
         assert consumer is not None
         while self._waiting and not self._has_ended and self.is_mine:
             id, entry = self._waiting.popleft()
             before = self._place
             if not entry.n:
-                self._hand_over(entry, consumer)
+                self._feed(entry, consumer)
                 continue
             if entry.n <= before.n:  # a repeat: its server did not know that Redis had it
                 continue
             if entry.n > before.n + 1:
                 self._miss(entry.n - before.n - 1)
-            self._hand_over(entry, consumer)
+            self._feed(entry, consumer)
             self._place = Place(id, entry.n)
             self._places.append((before, _audio_end(entry)))
 
-    def _hand_over(self, entry: Entry, consumer: Consumer) -> None:
+    def _feed(self, entry: Entry, consumer: Consumer) -> None:
         for item in entry.items:
             self._runs_since = time.monotonic()
-            self._stream.hand_over(item, consumer)
+            self._stream.feed(item, consumer)
             if isinstance(item, EndItem) or (self._kind.recognises and isinstance(item, StopItem)):
                 self._has_ended = True
                 return

@@ -1,4 +1,4 @@
-"""A stream that another process has, as its entries tell it, and what hands them to a consumer."""
+"""A stream that another process has, as its entries tell it, and what feeds them to a consumer."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from mediastreams.text import printable
 
 
 class RemoteStream(Stream):
-    """The stream of a call that a server has announced, as far as the entries tell that were handed over.
+    """The stream of a call that a server has announced, as far as the entries tell that its consumer got.
 
     Its attributes are those of `Stream`. Nothing can be sent to it. For one thread at a time.
     """
@@ -109,10 +109,10 @@ class RemoteStream(Stream):
         for item in known:
             self._note(item)
 
-    def hand_over(self, item: Item, consumer: Consumer) -> None:
-        """Hand an item to a consumer of this stream, or note what it tells of the stream."""
+    def feed(self, item: Item, consumer: Consumer) -> None:
+        """Feed an item to a consumer of this stream, or note what it tells of the stream."""
         if isinstance(item, MediaItem):
-            self._hand_over_media(item, consumer)
+            self._feed_media(item, consumer)
         elif isinstance(item, TranscriptItem):
             consumer.transcript(Transcript(item.track, item.text, item.final, item.start, item.end, item.lag))
         elif isinstance(item, DtmfItem):
@@ -124,7 +124,7 @@ class RemoteStream(Stream):
         else:
             self._note(item)
 
-    def _hand_over_media(self, item: MediaItem, consumer: Consumer) -> None:
+    def _feed_media(self, item: MediaItem, consumer: Consumer) -> None:
         track, payload, position = item.track, item.payload, item.position
         media = MediaMetadata(track=track, chunk=item.chunk, timestamp=item.timestamp, payload=payload)
         parts = [(position, payload)] if isinstance(position, int) else position

@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.02
 
 
 class WordReader:
-    """Reads what workers have heard in this server's calls, and hands it to the `RemoteWords` of each.
+    """Reads what workers have heard in this server's calls, and passes it on to the `RemoteWords` of each.
 
     It has a thread for each shard, from the first stream on. Any thread may call its methods but `finish`.
     """
@@ -74,7 +74,7 @@ class WordReader:
     def _read(self, shard: Shard) -> None:
         """Read the words that are on a shard until the server ends (a thread)."""
         sleep = get_original("time", "sleep")
-        reading = _Reading(words_key(self.publisher.server), self._hand_over)
+        reading = _Reading(words_key(self.publisher.server), self._pass_on)
         has_failed = False
         while not self._is_ending:
             try:
@@ -96,7 +96,7 @@ class WordReader:
             shard.run(reading.delete)
         self._reading.remove(shard)
 
-    def _hand_over(self, words: Words) -> None:
+    def _pass_on(self, words: Words) -> None:
         stream = self.publisher.stream_of(words.call)
         listener = self._listeners.get(stream) if stream is not None else None
         if listener is not None:
@@ -106,14 +106,14 @@ class WordReader:
 class _Reading:
     """Where a thread is in the words of a shard."""
 
-    def __init__(self, key: str, hand_over: Callable[[Words], None]) -> None:
+    def __init__(self, key: str, pass_on: Callable[[Words], None]) -> None:
         self._key = key
-        self._hand_over = hand_over
+        self._pass_on = pass_on
         self._last: bytes = b"0"
         self._expire_at = 0.0
 
     def read(self, client: Redis) -> None:
-        """Wait for words, not long, and hand them over."""
+        """Wait for words, not long, and pass them on."""
         answer: Any = client.xread({self._key: self._last}, count=_AT_ONCE, block=_BLOCK_MS)
         for _, entries in answer or []:
             for id, fields in entries:
@@ -128,7 +128,7 @@ class _Reading:
                         extra={"limit": "words that cannot be read"},
                     )
                     continue
-                self._hand_over(words)
+                self._pass_on(words)
         now = time.monotonic()
         if answer and now >= self._expire_at:
             self._expire_at = now + _EXPIRE_EVERY

@@ -99,7 +99,7 @@ def read(client, sid=SID):
     got = []
     consumer = Noting(stream, got)
     for item in items(client, sid):
-        stream.hand_over(item, consumer)
+        stream.feed(item, consumer)
     return got, stream
 
 

@@ -61,10 +61,10 @@ class Heard(Consumer):
         self.got.append(("transcript", transcript))
 
 
-def hand_over(stream, *items):
+def feed(stream, *items):
     consumer = Heard(stream)
     for item in items:
-        stream.hand_over(item, consumer)
+        stream.feed(item, consumer)
     return consumer.got
 
 
@@ -99,28 +99,28 @@ class TestStart:
 
     def test_calls_do_not_share_tracks(self):
         one, other = remote(), remote()
-        hand_over(one, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 1, 1, 1, 0)}))
+        feed(one, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 1, 1, 1, 0)}))
         assert other.tracks == {}
 
 
 class TestItems:
     def test_a_chunk(self):
-        (message, audio) = hand_over(remote(), MediaItem(2, "outbound", 1, 155, bytes(160), 1240))
+        (message, audio) = feed(remote(), MediaItem(2, "outbound", 1, 155, bytes(160), 1240))
         expected = media(2, 155, "outbound")
         assert message == ("media", expected)
         assert audio == ("audio", "outbound", 1240, bytes(160))
 
     def test_one_that_overlaps(self):
         item = MediaItem(2, "inbound", 1, 0, b"abcd", [(0, b"a"), (3, b"d")])
-        assert hand_over(remote(), item)[1:] == [("audio", "inbound", 0, b"a"), ("audio", "inbound", 3, b"d")]
+        assert feed(remote(), item)[1:] == [("audio", "inbound", 0, b"a"), ("audio", "inbound", 3, b"d")]
 
     @pytest.mark.parametrize("position", [[], None])
     def test_one_without_new_audio(self, position):
-        got = hand_over(remote(), MediaItem(2, "inbound", 1, 0, b"abcd", position))
+        got = feed(remote(), MediaItem(2, "inbound", 1, 0, b"abcd", position))
         assert [kind for kind, *_ in got] == ["media"]
 
     def test_keys_marks_and_texts(self):
-        got = hand_over(
+        got = feed(
             remote(),
             DtmfItem(2, "inbound_track", "1", False),
             MarkItem(3, "m"),
@@ -133,27 +133,27 @@ class TestItems:
         ]
 
     def test_a_key_that_is_secret(self):
-        ((_, message),) = hand_over(remote(), DtmfItem(2, "inbound_track", "7", True))
+        ((_, message),) = feed(remote(), DtmfItem(2, "inbound_track", "7", True))
         assert (message.dtmf.digit, message.dtmf.shown) == ("7", "(not shown)")
         assert '"7"' not in str(message)
 
     def test_a_key_that_is_secret_here(self):
         stream = RemoteStream(Announced("c", "s", 1.5, 30.0, start()), hides_keys=True)
-        ((_, message),) = hand_over(stream, DtmfItem(2, "inbound_track", "7", False))
+        ((_, message),) = feed(stream, DtmfItem(2, "inbound_track", "7", False))
         assert (message.dtmf.digit, message.dtmf.shown) == ("7", "(not shown)")
 
     def test_that_no_audio_follows_is_nothing_for_a_consumer(self):
-        assert hand_over(remote(), StopItem()) == []
+        assert feed(remote(), StopItem()) == []
 
     def test_the_numbers(self):
         stream = remote()
         state = StateItem(10, 1, 2, 3, {"inbound": TrackState(80, 1040, 5, 800, 160)})
-        assert hand_over(stream, state) == []
+        assert feed(stream, state) == []
         assert (stream.received, stream.lost, stream.late, stream.bad) == (10, 1, 2, 3)
         track = stream.tracks["inbound"]
         assert (track.first, track.end, track.chunks, track.bytes, track.missing) == (80, 1040, 5, 800, 160)
         assert stream.seconds == 0.12
-        hand_over(stream, StateItem(11, 1, 2, 3, {"inbound": TrackState(80, 1200, 6, 960, 160)}))
+        feed(stream, StateItem(11, 1, 2, 3, {"inbound": TrackState(80, 1200, 6, 960, 160)}))
         assert (stream.tracks["inbound"], track.end) == (track, 1200)
 
     def test_the_details(self):
@@ -161,7 +161,7 @@ class TestItems:
         details = DetailsItem(
             {"media": 5, "start": 1}, {"inbound": [(160, 320)], "outbound": [(0, 1)]}, [(3, 5, 160)]
         )
-        hand_over(stream, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 320, 1, 160, 160)}), details)
+        feed(stream, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 320, 1, 160, 160)}), details)
         assert stream.events == {"media": 5, "start": 1}
         assert stream.losses == [Loss(range(3, 5), 160)]
         assert stream.tracks["inbound"].gaps == [range(160, 320)]
@@ -169,24 +169,24 @@ class TestItems:
     def test_the_pauses_of_the_recording(self):
         stream = remote()
         assert not stream.pauses.all
-        hand_over(stream, PausesItem([(160, None)]))
+        feed(stream, PausesItem([(160, None)]))
         assert stream.pauses.is_open
-        hand_over(stream, PausesItem([(160, 320)]))
+        feed(stream, PausesItem([(160, 320)]))
         assert (stream.pauses.all, remote().pauses.all) == (((160, 320),), ())
 
     def test_a_text_before_the_numbers_is_left_out_if_there_was_a_pause(self):
         """A worker that takes a call over does not know yet where its audio begins."""
         stream, text = remote(), Transcript("inbound", "hi", True, 5.0, 6.0)
         assert not stream.is_left_out(text)
-        hand_over(stream, PausesItem([(160, 320)]))
+        feed(stream, PausesItem([(160, 320)]))
         assert stream.is_left_out(text)
-        hand_over(stream, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 320, 1, 160, 160)}))
+        feed(stream, StateItem(1, 0, 0, 0, {"inbound": TrackState(0, 320, 1, 160, 160)}))
         assert not stream.is_left_out(text)
 
     @pytest.mark.parametrize(("ending", "stopped"), [("stop", True), ("dropped", False)])
     def test_the_end(self, ending, stopped):
         stream = remote()
-        hand_over(stream, EndItem(ending, 2.25))
+        feed(stream, EndItem(ending, 2.25))
         assert (stream.ending, stream.stopped) == (ending, stopped)
         assert stream.ended_at == datetime(1970, 1, 1, 0, 0, 2, 250_000, tzinfo=UTC)
 
@@ -224,6 +224,6 @@ def test_overlaps_and_gaps_are_as_they_are_beside_the_stream(chunks):
         expected.append(("media", message))
         expected += [("audio", "inbound", *each) for each in cut]
     assert (
-        hand_over(remote(), *decode_entry(encode_entry("c", 1, [encode_item(item) for item in sent])).items)
+        feed(remote(), *decode_entry(encode_entry("c", 1, [encode_item(item) for item in sent])).items)
         == expected
     )

@@ -307,7 +307,7 @@ def test_poisoned_entries(redis_server, start_worker, notes):
     assert "Traceback" not in output
 
 
-def test_repeats_are_handed_over_once_and_missing_entries_are_said(redis_server, start_worker, notes):
+def test_repeats_come_once_and_missing_entries_are_said(redis_server, start_worker, notes):
     worker = start_worker(NOTING)
     call = PublishedCall(redis_server).announce()
     call.media()
