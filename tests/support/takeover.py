@@ -102,7 +102,7 @@ class Worker:
         """Hand entries over."""
         for entry in entries:
             for item in entry:
-                self.stream.hand_over(item, self.recording)
+                self.stream.feed(item, self.recording)
             self.recording.flush()
 
     def checkpoint(self):

@@ -291,9 +291,9 @@ class Worker:
         """Hand over an entry with a track's audio between two positions."""
         for position in range(begin, end, 160):
             item = MediaItem(1, track, 1, position // 8, sound(position, min(position + 160, end)), position)
-            self.stream.hand_over(item, self.transcriber)
+            self.stream.feed(item, self.transcriber)
         state = TrackState(first, end, 1, end - begin, 0)
-        self.stream.hand_over(StateItem(1, 0, 0, 0, {track: state}), self.transcriber)
+        self.stream.feed(StateItem(1, 0, 0, 0, {track: state}), self.transcriber)
         self.transcriber.flush()
 
     @property
