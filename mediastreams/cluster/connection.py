@@ -18,6 +18,7 @@ from redis.exceptions import (
     AskError,
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
     ClusterDownError,
     ConnectionError,
     InvalidResponse,
@@ -133,6 +134,8 @@ class Shard:
         try:
             value = self._run(command)
         except _UNREACHABLE as error:
+            # While Redis loads its file it publishes on channels, and takes nothing else.
+            self._is_refusing = self._is_refusing or isinstance(error, BusyLoadingError)
             self._note_away(error)
             raise AwayError(self.name) from None
         except ResponseError as error:

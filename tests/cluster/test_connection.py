@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import BusyLoadingError, ResponseError
 from support.redis import free_port
 from support.strangers import answering
 from support.streams import warnings
@@ -196,6 +196,22 @@ class TestShard:
         run_when_due(shard)
         assert not shard.is_away
         assert len(warnings(caplog)) == 2
+
+    def test_while_it_loads_it_stays_away(self, redis_server, monkeypatch, caplog):
+        """It answers some commands then, such as PUBLISH."""
+        shard = Shard(redis_server.url)
+
+        def load(client):
+            raise BusyLoadingError("Redis is loading the dataset in memory")
+
+        with pytest.raises(AwayError):
+            shard.run(load)
+        run_when_due(shard)
+        assert shard.is_away
+        assert len(warnings(caplog)) == 1
+        monkeypatch.setattr(connection, "_BACK_SECONDS", 0.0)
+        run_when_due(shard)
+        assert not shard.is_away
 
     def test_its_errors_are_its_own(self, redis_server):
         def fail(client):

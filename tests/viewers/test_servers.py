@@ -309,6 +309,7 @@ class TestRedisIsAway:
             )
             assert here["id"] != there["id"]
         for server in (one, other):
+            server.wait_for("Redis .* is back")  # some seconds later, where Redis was met while it loaded
             printed = server.stop()
             told = re.findall("Redis .* is (?:away|back).*", printed)
             assert [re.search("away|back", line)[0] for line in told] == ["away", "back"], told
