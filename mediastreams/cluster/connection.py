@@ -168,12 +168,15 @@ class Shard:
             if began_at < self._failed_at:  # it was answered before another thread's failed
                 return
             self._pause = _FIRST_PAUSE
-            if (self._is_cluster or self._is_refusing) and time.monotonic() < self._failed_at + _BACK_SECONDS:
-                return
+            back_at = time.monotonic()
+            if self._is_cluster or self._is_refusing:
+                if back_at < self._failed_at + _BACK_SECONDS:
+                    return
+                back_at = self._failed_at
             self._is_refusing = False
             away_since, self._away_since = self._away_since, None
         if away_since is not None:
-            logger.warning("Redis %s is back after %.1f s", self.name, time.monotonic() - away_since)
+            logger.warning("Redis %s is back after %.1f s", self.name, back_at - away_since)
 
 
 class Shards:
