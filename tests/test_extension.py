@@ -9,6 +9,7 @@ import sys
 import pytest
 from flask import Flask
 from support.caller import call
+from support.own_app import TUTORIALS_END, app_with, app_with_settings
 from support.receiver import receiving, settings
 from support.server import ROOT, SECONDS, environment, run
 from support.streams import FakeConnection, start, warnings
@@ -52,14 +53,7 @@ def test_with_redis_workers_transcribe_unless_a_recogniser_is_set(transcriber, h
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]])
 def test_settings_that_the_application_changes_are_obeyed(start_server, tmp_path, command):
-    source = (ROOT / "app.py").read_text()
-    place = "streams = MediaStreams(app)\n"
-    assert place in source
-    changed = (
-        "from dataclasses import replace\nfrom mediastreams import load\n"
-        "streams = MediaStreams(app, replace(load(), max_streams=2))\n"
-    )
-    (tmp_path / "app.py").write_text(source.replace(place, changed))
+    (tmp_path / "app.py").write_text(app_with_settings(max_streams=2))
     (tmp_path / "gunicorn.conf.py").write_text((ROOT / "gunicorn.conf.py").read_text())
     server = start_server(*command, cwd=tmp_path)
     with contextlib.ExitStack() as live:
@@ -73,26 +67,14 @@ def test_settings_that_the_application_changes_are_obeyed(start_server, tmp_path
 
 def test_a_stream_on_gevent_websockets_own_server_says_what_it_needs(start_server, tmp_path):
     """As where the tutorial's last lines are kept."""
-    source = (ROOT / "app.py").read_text()
-    place = "    streams.serve()\n"
-    assert place in source
-    tail = (
-        "    from gevent import pywsgi\n"
-        "    from geventwebsocket.handler import WebSocketHandler\n"
-        "    server = pywsgi.WSGIServer(('127.0.0.1', 0), app, handler_class=WebSocketHandler)\n"
-        "    server.start()\n"
-        "    print('Server listening on: http://localhost:' + str(server.server_port), flush=True)\n"
-        "    server.serve_forever()\n"
-    )
-    (tmp_path / "own.py").write_text(source.replace(place, tail))
+    (tmp_path / "own.py").write_text(app_with("    streams.serve()\n", TUTORIALS_END))
     server = start_server("own.py", cwd=tmp_path)
     with connect(server.url, compression=None, open_timeout=SECONDS):
         server.wait_for("`streams.open` needs the server of this project: start it with `streams.serve")
 
 
 def test_a_program_may_have_options_of_its_own(start_server, tmp_path):
-    source = (ROOT / "app.py").read_text().replace("streams.serve()", "streams.serve([])")
-    (tmp_path / "own.py").write_text(source)
+    (tmp_path / "own.py").write_text(app_with("streams.serve()", "streams.serve([])"))
     start_server("own.py", "--verbose", cwd=tmp_path)
 
 

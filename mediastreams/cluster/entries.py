@@ -19,6 +19,8 @@ CALLS = "ms:calls"
 GROUPS = "ms:groups"
 TAKEOVERS = "ms:takeovers"
 """A hash: how many calls each group has taken over from workers that had died or stopped."""
+KEPT_SECONDS = 3600
+"""For so long the entries of a call that has ended are kept, for workers that are behind."""
 
 _encode = msgspec.msgpack.Encoder().encode
 

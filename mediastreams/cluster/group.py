@@ -22,6 +22,7 @@ from mediastreams.cluster.connection import Shard, is_refusal
 from mediastreams.cluster.entries import (
     CALLS,
     GROUPS,
+    KEPT_SECONDS,
     TAKEOVERS,
     Announced,
     EndItem,
@@ -44,7 +45,6 @@ T = TypeVar("T")
 LEASE_SECONDS = 5.0  # since it was renewed; then another worker may take the call
 MAX_ATTEMPTS = 5  # at a call, without a checkpoint: it may be what ends the workers
 _KEPT_SECONDS = 7200  # longer than the entries of a call that has ended
-_GONE_SECONDS = 3600  # after which these are gone
 _CURSOR = re.compile(b"[0-9]{1,20}(-[0-9]{1,20})?")
 _DONE_SECONDS = 60  # that the entries of a call are kept with which all groups have finished
 _IDLE = int(LEASE_SECONDS * 1000)
@@ -291,7 +291,7 @@ class Group:
         if not calls:
             return
         created_at = self._created_at or 0.0
-        gone_at = 0 if is_takeover else int(self._now([CALLS], client=client)) - _GONE_SECONDS
+        gone_at = 0 if is_takeover else int(self._now([CALLS], client=client)) - KEPT_SECONDS
         older = [id for id in calls if _time_of(id) < max(created_at, gone_at)]
         with client.pipeline(transaction=False) as pipeline:
             for id in older:

@@ -19,14 +19,13 @@ from redis.exceptions import ResponseError
 
 from mediastreams.cluster.commands import Command, bulk, packed, pipeline
 from mediastreams.cluster.connection import AwayError, Shard, is_refusal
-from mediastreams.cluster.entries import CALLS, VERSION, EntryError, Fields, decode_announced
+from mediastreams.cluster.entries import CALLS, KEPT_SECONDS, VERSION, EntryError, Fields, decode_announced
 from mediastreams.cluster.figures import Figures, Group, groups, warn_of_policy
 from mediastreams.cluster.outbox import Outbox
 from mediastreams.text import printable
 
 logger = logging.getLogger(__name__)
 
-KEPT_SECONDS = 3600  # of a call that has ended, for workers that are behind
 _EVERY = 0.05  # seconds
 _GROUPS = 4  # of calls
 _AT_ONCE = 4  # entries of a call

@@ -130,7 +130,7 @@ class Account:
         """
         if self._stream.is_left_out(transcript):
             return
-        before = self._before() / self._stream.rate
+        before = self._samples_before() / self._stream.rate
         start, end = (round(max(at - before, 0.0), 3) for at in (transcript.start, transcript.end))
         self.transcripts.append(replace(transcript, start=start, end=end))
 
@@ -195,7 +195,7 @@ class Account:
             ],
         }
 
-    def _before(self) -> int:
+    def _samples_before(self) -> int:
         """Return how many samples of the stream come before this recording, as far as is known.
 
         Those of parts before, what came too late for the file, and what a worker that came late did not get.

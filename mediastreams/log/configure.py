@@ -18,27 +18,26 @@ TEXT = "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
 def configure(settings: Settings, on_written: Callable[[logging.LogRecord], None] | None = None) -> None:
     """Log to stderr, from LOG_LEVEL on, as LOG_FORMAT and LOG_DIGITS say.
 
-    `on_written` is called with each record that is written, where it was logged. Where the application has
-    set up the log before, it stays as it is, but for LOG_DIGITS; `on_written` is not called. Where another
-    `MediaStreams` has, the log stays as well, and `on_written`, a method, is called.
+    `on_written`, a method, is called with each record that is written, where it was logged. A log that was
+    set up before stays as it is, but for LOG_DIGITS; where the application has done that, `on_written` is
+    not called.
     """
-    hide = hide_keys if settings.log_digits == "off" else hide_keys_of_pauses
-    if handlers := logging.getLogger().handlers:
-        for each in handlers:
-            each.addFilter(hide)
-        others = [each for each in handlers if isinstance(each, LimitedHandler)]  # of another application
-        for other in others:
-            if on_written is not None:
-                other.tell(on_written)
-        if not others:
-            _warn_of_no_effect(settings)
-        return
-    handler = LimitedHandler(on_written)
-    handler.addFilter(hide)
-    handler.setFormatter(formatter(settings))
-    if (monkey := sys.modules.get("gevent.monkey")) and monkey.is_module_patched("threading"):
-        use_system_locks()
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
+    root = logging.getLogger()
+    limited = [each for each in root.handlers if isinstance(each, LimitedHandler)]  # an earlier call's
+    if not root.handlers:
+        handler = LimitedHandler()
+        handler.setFormatter(formatter(settings))
+        if (monkey := sys.modules.get("gevent.monkey")) and monkey.is_module_patched("threading"):
+            use_system_locks()
+        logging.basicConfig(level=settings.log_level, handlers=[handler])
+        limited = [handler]
+    elif not limited:
+        _warn_of_no_effect(settings)
+    for each in root.handlers:
+        each.addFilter(hide_keys if settings.log_digits == "off" else hide_keys_of_pauses)
+    if on_written is not None:
+        for handler in limited:
+            handler.tell(on_written)
 
 
 def _warn_of_no_effect(settings: Settings) -> None:

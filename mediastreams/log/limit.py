@@ -74,11 +74,9 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
     unless its stream has started.
     """
 
-    def __init__(self, on_written: Callable[[logging.LogRecord], None] | None = None) -> None:
-        """Make the handler. `on_written` is called with each record that it writes, where it was logged."""
+    def __init__(self) -> None:
         super().__init__()
-        self._on_written = on_written
-        self._others: list[WeakMethod[Callable[[logging.LogRecord], None]]] = []
+        self._on_written: list[WeakMethod[Callable[[logging.LogRecord], None]]] = []
         self._until = 0.0  # monotonic seconds: the end of the minute
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
@@ -90,15 +88,13 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             self._begin_minute()
         for each in self._within_bounds(record):
             super().emit(each)
-            if self._on_written is not None:
-                self._on_written(each)
-            for other in tuple(self._others):
-                if (on_written := other()) is not None:
+            for method in tuple(self._on_written):
+                if (on_written := method()) is not None:
                     on_written(each)
 
     def tell(self, on_written: Callable[[logging.LogRecord], None]) -> None:
-        """Let another method be called, too, as long as its object lives."""
-        self._others.append(WeakMethod(on_written, self._others.remove))
+        """Call a method with each record that is written, where it was logged, while its object lives."""
+        self._on_written.append(WeakMethod(on_written, self._on_written.remove))
 
     def close(self) -> None:
         """Write what is counted."""

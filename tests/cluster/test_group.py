@@ -225,7 +225,7 @@ def test_calls_of_which_nothing_is_left(redis_server):
 
 
 def test_a_call_that_is_taken_over_is_ended_also_if_nothing_is_left(redis_server, monkeypatch):
-    monkeypatch.setattr(group, "_GONE_SECONDS", -1)
+    monkeypatch.setattr(group, "KEPT_SECONDS", -1)
     monkeypatch.setattr(group, "_IDLE", 0)
     call = PublishedCall(redis_server)
     first, second = (Group(Shard(redis_server.url), "recording", name) for name in ("first", "second"))

@@ -25,13 +25,13 @@ def test_the_library_is_loaded_only_for_json(log_format, loaded):
     assert run("-c", show).stdout == f"{loaded}\n"
 
 
-def test_what_is_written_is_told(monkeypatch, capfd):
-    root, told = logging.Logger("root"), []
+def test_what_is_written_is_told(monkeypatch, capfd, page):
+    root = logging.Logger("root")
     monkeypatch.setattr(logging, "root", root)
-    configure(Settings(log_level="WARNING"), lambda record: told.append(record.getMessage()))
+    configure(Settings(log_level="WARNING"), page.add)
     root.info("not logged")
     root.warning("logged")
-    assert told == ["logged"]
+    assert page.lines == ["logged"]
     assert capfd.readouterr().err.endswith(": logged\n")
 
 

@@ -68,10 +68,9 @@ class TestOnWritten:
     """Who is told of the lines that are written."""
 
     @pytest.fixture
-    def told(self, log):
-        told = []
-        log.handler._on_written = lambda record: told.append(record.getMessage())
-        return told
+    def told(self, log, page):
+        log.handler.tell(page.add)
+        return page.lines
 
     def test_of_those_and_no_others(self, log, told):
         for n in range(12):

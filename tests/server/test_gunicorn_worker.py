@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.callers import Callers
+from support.own_app import app_with_settings
 from support.server import ROOT, SECONDS, Server, environment, run, run_caller, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -94,14 +95,8 @@ WRAPPED = {
 @pytest.mark.parametrize("what", WRAPPED)
 def test_what_hides_the_application(tmp_path, what):
     """Its settings are obeyed, and what it begins at the start is begun."""
-    source = (ROOT / "app.py").read_text()
-    place = "streams = MediaStreams(app)\n"
-    assert place in source
-    changed = (
-        "from dataclasses import replace\nfrom mediastreams import load\n"
-        "streams = MediaStreams(app, replace(load(), max_streams=1, recordings_dir='/dev/null/none'))\n"
-    )
-    (tmp_path / "program.py").write_text(source.replace(place, changed))
+    source = app_with_settings(max_streams=1, recordings_dir="/dev/null/none")
+    (tmp_path / "program.py").write_text(source)
     (tmp_path / "wrapped.py").write_text(f"import program\n{WRAPPED[what]}")
     (tmp_path / "gunicorn.conf.py").write_text((ROOT / "gunicorn.conf.py").read_text())
     environ = {**environment(), "HTTP_SERVER_PORT": "0", "PYTHONPATH": str(ROOT)}

@@ -4,6 +4,7 @@ import http.client
 import re
 
 import pytest
+from support.own_app import TUTORIALS_END
 from support.server import SECONDS
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -214,15 +215,7 @@ def test_a_server_that_cannot_upgrade_says_so(caplog):
 
 def test_gevent_websockets_own_handler_serves_too(start_server, tmp_path):
     """As the tutorial has it, for who keeps its last lines."""
-    tail = (
-        "    from gevent import pywsgi\n"
-        "    from geventwebsocket.handler import WebSocketHandler\n"
-        "    server = pywsgi.WSGIServer(('127.0.0.1', 0), app, handler_class=WebSocketHandler)\n"
-        "    server.start()\n"
-        "    print('Server listening on: http://localhost:' + str(server.server_port), flush=True)\n"
-        "    server.serve_forever()\n"
-    )
-    (tmp_path / "own.py").write_text(re.sub(r"    serve\(.*\n", tail, APP))
+    (tmp_path / "own.py").write_text(re.sub(r"    serve\(.*\n", TUTORIALS_END, APP))
     server = start_server("own.py", cwd=tmp_path)
     with connect(f"ws://127.0.0.1:{server.port}/echo", compression=None) as ws:
         ws.send("one")

@@ -28,7 +28,7 @@ from websockets.asyncio.client import connect
 
 APP = """
 import gc, logging
-import gevent
+import gevent, greenlet
 from flask import Flask
 from mediastreams import MediaStreams, Sockets
 
@@ -103,8 +103,14 @@ def twice(ws):
 @app.route("/greenlets")
 def greenlets():
     gc.collect()
-    # Not those of gevent's thread pools, whose threads come and go.
-    return str(sum(isinstance(each, gevent.Greenlet) and not each.dead for each in gc.get_objects()))
+    # Of this thread: those of gevent's pools come and go.
+    found = [each for each in gc.get_objects() if isinstance(each, greenlet.greenlet) and not each.dead]
+    return str(sum(root(each) is root(greenlet.getcurrent()) for each in found))
+
+def root(each):
+    while each.parent is not None:
+        each = each.parent
+    return each
 
 if __name__ == "__main__":
     streams.serve()
