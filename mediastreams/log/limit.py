@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
-from weakref import WeakMethod
+from weakref import WeakKeyDictionary
 
 from mediastreams.protocol.messages import Message, Unknown
 from mediastreams.streams.stream import MAX_SHOWN, Stream, current
@@ -76,7 +76,8 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._on_written: list[WeakMethod[Callable[[logging.LogRecord], None]]] = []
+        # Not a `WeakMethod`: CPython 3.13 may show a traceback of one at its end.
+        self._on_written: WeakKeyDictionary[object, Callable[..., None]] = WeakKeyDictionary()
         self._until = 0.0  # monotonic seconds: the end of the minute
         self._lines: Counter[str] = Counter()  # of this minute, by kind
         self._left_out: Counter[str] = Counter()
@@ -88,13 +89,12 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             self._begin_minute()
         for each in self._within_bounds(record):
             super().emit(each)
-            for method in tuple(self._on_written):
-                if (on_written := method()) is not None:
-                    on_written(each)
+            for listener, on_written in list(self._on_written.items()):
+                on_written(listener, each)
 
     def tell(self, on_written: Callable[[logging.LogRecord], None]) -> None:
         """Call a method with each record that is written, where it was logged, while its object lives."""
-        self._on_written.append(WeakMethod(on_written, self._on_written.remove))
+        self._on_written[on_written.__self__] = on_written.__func__  # type: ignore[attr-defined]  # it is a method
 
     def close(self) -> None:
         """Write what is counted."""
